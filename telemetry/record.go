@@ -91,7 +91,8 @@ type Record struct {
 	ResponseDuration Millis
 	// ResponseTxDuration is from the first byte from the upstream to the last byte sent downstream.
 	ResponseTxDuration Millis
-	// UpstreamServiceTime is what x-envoy-upstream-service-time says: from the request sent to the response's head.
+	// UpstreamServiceTime is what x-envoy-upstream-service-time says: from the request sent to the response's head. Absent
+	// when that header was not sent (suppress_envoy_headers), because logs then show none either.
 	UpstreamServiceTime Millis
 
 	// Protocol is the version of the downstream request. Empty for TCP.
