@@ -1,0 +1,118 @@
+package authz
+
+import "net/netip"
+
+// Clause is one condition of a policy: a tree of [And], [Or] and [Not] over the attributes below. The set of clauses
+// is closed, so that the evaluator and every index know them all.
+type Clause interface{ clause() }
+
+// And holds when all of its clauses hold; an empty And holds.
+type And []Clause
+
+// Or holds when any of its clauses holds; an empty Or does not.
+type Or []Clause
+
+// Not holds when its clause does not.
+type Not struct{ Clause Clause }
+
+// Always holds for every request.
+type Always struct{}
+
+// Header tests a header or pseudo-header (:method, :authority, :path, :scheme), as
+// envoy.config.route.v3.HeaderMatcher. "host" means :authority. See the package comment for headers with several
+// values.
+type Header struct {
+	Name string // in any case; compared in lower case
+	Test HeaderTest
+	// Pattern is the test for HeaderMatches.
+	Pattern Pattern
+	// From and To bound the test for HeaderInRange: From <= value < To. A value that is not a decimal integer is
+	// in no range.
+	From, To int64
+	// Present is what HeaderPresent asks for: true for there, false for not there.
+	Present bool
+	// Invert turns the result of the test around, but a header that is absent still does not match (except by
+	// HeaderPresent). This is Envoy's invert_match; Not also turns the absent case around.
+	Invert bool
+	// MissingIsEmpty tests an absent header as if it were empty.
+	MissingIsEmpty bool
+}
+
+// HeaderTest is the kind of test that a [Header] makes.
+type HeaderTest uint8
+
+const (
+	HeaderMatches HeaderTest = iota // the value matches Pattern
+	HeaderPresent                   // the header is present or not, as Present says
+	HeaderInRange                   // the value is an integer from From up to, not including, To
+)
+
+// Path tests the path without query and fragment. A connection has no path and does not match.
+type Path struct{ Pattern Pattern }
+
+// URITemplate tests the path without query and fragment against a template.
+type URITemplate struct{ Template Template }
+
+// IP tests that an address lies in a range. An IPv4 address written in IPv6 form counts as IPv4.
+type IP struct {
+	Of    Address
+	Range netip.Prefix
+}
+
+// Address names an address of a request.
+type Address uint8
+
+const (
+	SourceIP       Address = iota // [Request].SourceIP
+	DirectRemoteIP                // [Request].DirectRemoteIP
+	RemoteIP                      // [Request].RemoteIP
+	DestinationIP                 // the address of [Request].Destination
+)
+
+// DestinationPort tests that From <= port < To.
+type DestinationPort struct{ From, To uint32 }
+
+// ServerName tests the SNI, which is empty when there was none.
+type ServerName struct{ Pattern Pattern }
+
+// Authenticated tests the certificate of the TLS peer: one of its URI SANs, else one of its DNS SANs, else its
+// subject matches. A nil Pattern asks only that there is a certificate.
+type Authenticated struct{ Pattern *Pattern }
+
+// FilterStateIs tests an object in filter state by its string form. An absent key does not match.
+type FilterStateIs struct {
+	Key     string
+	Pattern Pattern
+}
+
+// FilterStateIP tests an address in filter state, with or without a port, against ranges. An absent key does not
+// match, inverted or not.
+type FilterStateIP struct {
+	Key    string
+	Ranges []netip.Prefix
+	Invert bool
+}
+
+// MetadataIs tests a value in metadata, as envoy.type.matcher.v3.MetadataMatcher.
+type MetadataIs struct {
+	From   MetadataSource
+	Filter string   // the namespace, such as envoy.filters.http.jwt_authn
+	Path   []string // keys into nested structs; at least one
+	Value  ValueTest
+	Invert bool // turns the result around, absent values included
+}
+
+func (And) clause()              {}
+func (Or) clause()               {}
+func (*Not) clause()             {}
+func (Always) clause()           {}
+func (*Header) clause()          {}
+func (*Path) clause()            {}
+func (*URITemplate) clause()     {}
+func (*IP) clause()              {}
+func (*DestinationPort) clause() {}
+func (*ServerName) clause()      {}
+func (*Authenticated) clause()   {}
+func (*FilterStateIs) clause()   {}
+func (*FilterStateIP) clause()   {}
+func (*MetadataIs) clause()      {}

@@ -1,0 +1,45 @@
+package authz
+
+import "strings"
+
+// Action is what a set of policies does with a request that matches one of them.
+type Action uint8
+
+const (
+	Allow Action = iota // a request that matches no policy is denied
+	Deny                // a request that matches no policy is allowed
+	Log                 // nothing is denied; a match asks for the request to be logged
+)
+
+func (a Action) String() string {
+	return [...]string{Allow: "ALLOW", Deny: "DENY", Log: "LOG"}[a]
+}
+
+// Decision is a verdict with its evidence. The zero Decision denies.
+type Decision struct {
+	Allowed bool
+	Action  Action
+	// Policy is the name of the policy that matched, "" when none did: then an Allow set has denied, and a Deny or
+	// Log set has let pass.
+	Policy string
+	// Source is the object that the policy's name points to, zero when none matched or the name is not istiod's.
+	Source Source
+	// Details is the response code details (HTTP) or connection termination details (TCP) of a denial, such as
+	// rbac_access_denied_matched_policy[none]. "" when allowed.
+	Details string
+}
+
+// details renders a denial as Envoy does: white space in the policy's name becomes "_", so that a log line keeps its
+// columns, and a denial for want of a match names "none".
+func details(policy string) string {
+	if policy == "" {
+		policy = "none"
+	}
+	name := strings.Map(func(c rune) rune {
+		if strings.ContainsRune(" \t\n\v\f\r", c) {
+			return '_'
+		}
+		return c
+	}, policy)
+	return "rbac_access_denied_matched_policy[" + name + "]"
+}

@@ -1,0 +1,135 @@
+package authz
+
+import (
+	"strconv"
+	"strings"
+)
+
+// Pattern is a test of one string, as envoy.type.matcher.v3.StringMatcher. Make one with [Exact], [Prefix],
+// [Suffix], [Contains] or [Regex]. It is immutable. The zero Pattern matches only the empty string.
+type Pattern struct {
+	op    patternOp
+	fold  bool   // compare ASCII letters without case
+	text  string // lower case when fold is set
+	regex *regex // for opRegex
+}
+
+type patternOp uint8
+
+const (
+	opExact patternOp = iota
+	opPrefix
+	opSuffix
+	opContains
+	opRegex
+)
+
+// Exact matches the whole string.
+func Exact(s string) Pattern { return Pattern{op: opExact, text: s} }
+
+// Prefix matches strings that begin with s.
+func Prefix(s string) Pattern { return Pattern{op: opPrefix, text: s} }
+
+// Suffix matches strings that end with s.
+func Suffix(s string) Pattern { return Pattern{op: opSuffix, text: s} }
+
+// Contains matches strings with s somewhere in them.
+func Contains(s string) Pattern { return Pattern{op: opContains, text: s} }
+
+// Regex matches strings that the RE2 expression matches from end to end, as safe_regex does: a dot does not match a
+// newline unless the expression says (?s). Expressions made only of literals and of .* and .+, with optional groups,
+// are run as string operations.
+func Regex(expr string) (Pattern, error) {
+	x, err := compileRegex(expr)
+	if err != nil {
+		return Pattern{}, err
+	}
+	return Pattern{op: opRegex, text: expr, regex: x}, nil
+}
+
+// IgnoreCase returns the pattern with ASCII letters compared without case. It has no effect on a regular
+// expression, as in Envoy, where only (?i) inside the expression does that.
+func (p Pattern) IgnoreCase() Pattern {
+	if p.op != opRegex {
+		p.fold, p.text = true, lowerASCII(p.text)
+	}
+	return p
+}
+
+// Match reports whether the pattern matches v, as Envoy would answer.
+func (p *Pattern) Match(v string) bool { return p.match(v, certainly) }
+
+func (p *Pattern) match(v string, r reading) bool {
+	if p.fold {
+		return p.matchFold(v)
+	}
+	switch p.op {
+	case opExact:
+		return v == p.text
+	case opPrefix:
+		return strings.HasPrefix(v, p.text)
+	case opSuffix:
+		return strings.HasSuffix(v, p.text)
+	case opContains:
+		return strings.Contains(v, p.text)
+	default:
+		return p.regex.match(v, r)
+	}
+}
+
+func (p *Pattern) matchFold(v string) bool {
+	n := len(p.text)
+	if len(v) < n {
+		return false
+	}
+	switch p.op {
+	case opExact:
+		return len(v) == n && equalFoldASCII(v, p.text)
+	case opPrefix:
+		return equalFoldASCII(v[:n], p.text)
+	case opSuffix:
+		return equalFoldASCII(v[len(v)-n:], p.text)
+	default:
+		for i := 0; i+n <= len(v); i++ {
+			if equalFoldASCII(v[i:i+n], p.text) {
+				return true
+			}
+		}
+		return false
+	}
+}
+
+// String says what the pattern wants, for an explanation.
+func (p *Pattern) String() string {
+	form := [...]string{opExact: "", opPrefix: "prefix ", opSuffix: "suffix ", opContains: "containing ", opRegex: "regex "}[p.op]
+	s := form + strconv.Quote(p.text)
+	if p.fold {
+		s += " in any case"
+	}
+	return s
+}
+
+// equalFoldASCII compares v with lower, which is already in lower case and as long as v.
+func equalFoldASCII(v, lower string) bool {
+	for i := range len(v) {
+		if lowerByte(v[i]) != lower[i] {
+			return false
+		}
+	}
+	return true
+}
+
+func lowerASCII(s string) string {
+	b := []byte(s)
+	for i, c := range b {
+		b[i] = lowerByte(c)
+	}
+	return string(b)
+}
+
+func lowerByte(c byte) byte {
+	if 'A' <= c && c <= 'Z' {
+		return c + ('a' - 'A')
+	}
+	return c
+}

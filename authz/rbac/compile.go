@@ -1,0 +1,131 @@
+package rbac
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+
+	rbacv3 "github.com/envoyproxy/go-control-plane/envoy/config/rbac/v3"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/gowaypoint/gowaypoint/authz"
+)
+
+// Compile makes a PolicySet of RBAC rules. Rules without policies are a set that denies everything (ALLOW) or nothing
+// (DENY, LOG). Nil rules, which mean that nothing is enforced, give a nil set.
+//
+// An error names the policy and the field; then the caller must refuse the traffic.
+func Compile(rules *rbacv3.RBAC) (*authz.PolicySet, error) {
+	if rules == nil {
+		return nil, nil
+	}
+	if err := validate(rules); err != nil {
+		return nil, err
+	}
+	return compile(rules, http)
+}
+
+// layer is what a filter works on. Envoy refuses header rules in the network filter, which sees none.
+type layer uint8
+
+const (
+	http layer = iota
+	network
+)
+
+// validate refuses what the API's own constraints forbid, which Envoy refuses too, and fields that this build does not
+// know.
+func validate(m interface {
+	proto.Message
+	Validate() error
+}) error {
+	if err := m.Validate(); err != nil {
+		return err
+	}
+	return refuseUnknownFields(m)
+}
+
+func compile(rules *rbacv3.RBAC, l layer) (*authz.PolicySet, error) {
+	var action authz.Action
+	switch rules.GetAction() {
+	case rbacv3.RBAC_ALLOW:
+		action = authz.Allow
+	case rbacv3.RBAC_DENY:
+		action = authz.Deny
+	case rbacv3.RBAC_LOG:
+		action = authz.Log
+	default:
+		return nil, fmt.Errorf("action: unknown value %d", rules.GetAction())
+	}
+	if audit := rules.GetAuditLoggingOptions(); audit.GetAuditCondition() != 0 || len(audit.GetLoggerConfigs()) > 0 {
+		return nil, notSupported("audit_logging_options", "remove it")
+	}
+	policies := make([]authz.Policy, 0, len(rules.GetPolicies()))
+	for _, name := range slices.Sorted(maps.Keys(rules.GetPolicies())) { // sorted, so that of several errors it is always the same
+		p, err := compilePolicy(rules.GetPolicies()[name], l)
+		if err != nil {
+			return nil, fmt.Errorf("policy %q: %w", name, err)
+		}
+		p.Name = name
+		policies = append(policies, p)
+	}
+	return authz.Compile(action, policies)
+}
+
+func compilePolicy(p *rbacv3.Policy, l layer) (authz.Policy, error) {
+	switch {
+	case p.GetCondition() != nil:
+		return authz.Policy{}, notSupported("condition", "CEL")
+	case p.GetCheckedCondition() != nil:
+		return authz.Policy{}, notSupported("checked_condition", "CEL")
+	case p.GetCelConfig() != nil:
+		return authz.Policy{}, notSupported("cel_config", "CEL")
+	}
+	permissions, err := each("permissions", p.GetPermissions(), l, permission)
+	if err != nil {
+		return authz.Policy{}, err
+	}
+	principals, err := each("principals", p.GetPrincipals(), l, principal)
+	return authz.Policy{Permissions: permissions, Principals: principals}, err
+}
+
+// each compiles a list, and says in an error which element it is about.
+func each[M any](field string, list []M, l layer, compile func(M, layer) (authz.Clause, error)) ([]authz.Clause, error) {
+	clauses := make([]authz.Clause, 0, len(list))
+	for i, m := range list {
+		c, err := compile(m, l)
+		if err != nil {
+			return nil, at(fmt.Sprintf("%s[%d]", field, i), err)
+		}
+		clauses = append(clauses, c)
+	}
+	return clauses, nil
+}
+
+// fieldError says where in a message an error is, with the path growing from the inside out.
+type fieldError struct {
+	path string
+	err  error
+}
+
+func (e *fieldError) Error() string { return e.path + ": " + e.err.Error() }
+func (e *fieldError) Unwrap() error { return e.err }
+
+// at puts a field before the path of an error; nil stays nil.
+func at(field string, err error) error {
+	if err == nil {
+		return nil
+	}
+	if inner, ok := err.(*fieldError); ok {
+		return &fieldError{field + "." + inner.path, inner.err}
+	}
+	return &fieldError{field, err}
+}
+
+// errNotSupported is in every error about a field that is known but not implemented.
+var errNotSupported = errors.New("not supported")
+
+func notSupported(field, hint string) error {
+	return at(field, fmt.Errorf("%w (%s)", errNotSupported, hint))
+}

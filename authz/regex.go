@@ -1,0 +1,56 @@
+package authz
+
+import (
+	"fmt"
+	"regexp"
+	"strings"
+	"unicode/utf8"
+)
+
+// maxRegexLength bounds an expression, in bytes. The longest that istiod generates holds two names of 253 bytes; RE2
+// and Go's regexp bound repetition themselves.
+const maxRegexLength = 16 << 10
+
+// regex is a compiled full-match expression: a few globs where its form allows, otherwise an automaton.
+type regex struct {
+	globs []glob // any of these; nil when re is used
+	re    *regexp.Regexp
+}
+
+func compileRegex(expr string) (*regex, error) {
+	if len(expr) > maxRegexLength {
+		return nil, fmt.Errorf("regular expression of %d bytes: the limit is %d", len(expr), maxRegexLength)
+	}
+	// Compiled alone first: wrapped at once, "a)|(b" would become valid.
+	if _, err := regexp.Compile(expr); err != nil {
+		return nil, err
+	}
+	if globs, ok := globsOf(expr); ok {
+		return &regex{globs: globs}, nil
+	}
+	re, err := regexp.Compile(`\A(?:` + expr + `)\z`)
+	if err != nil {
+		return nil, err
+	}
+	return &regex{re: re}, nil
+}
+
+// match applies the expression to the whole of v. RE2 reads UTF-8 and matches no other bytes, so only a string that is
+// UTF-8 certainly matches; Go's regexp reads a stray byte as one unknown character, so such a string possibly matches.
+func (x *regex) match(v string, r reading) bool {
+	if r == certainly && !utf8.ValidString(v) {
+		return false
+	}
+	if x.re != nil {
+		return x.re.MatchString(v)
+	}
+	if strings.IndexByte(v, '\n') >= 0 {
+		return false // no dot matches a newline, and globsOf takes no literal with one
+	}
+	for i := range x.globs {
+		if x.globs[i].match(v) {
+			return true
+		}
+	}
+	return false
+}
