@@ -8,6 +8,8 @@ import (
 	"crypto/rsa"
 	"crypto/tls"
 	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -59,7 +61,15 @@ func newCSR(kind KeyKind, id *url.URL) (csrPEM, keyPEM []byte, err error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("generating the workload key: %w", err)
 	}
-	der, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{URIs: []*url.URL{id}}, key)
+	// crypto/x509 would add the name itself but never mark it critical, which RFC 5280 section 4.2.1.6
+	// demands when the subject is empty.
+	san, err := asn1.Marshal([]asn1.RawValue{{Class: asn1.ClassContextSpecific, Tag: 6, Bytes: []byte(id.String())}})
+	if err != nil {
+		return nil, nil, fmt.Errorf("encoding the identity %s: %w", id, err)
+	}
+	der, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{
+		ExtraExtensions: []pkix.Extension{{Id: subjectAltName, Critical: true, Value: san}},
+	}, key)
 	if err != nil {
 		return nil, nil, fmt.Errorf("making the certificate request: %w", err)
 	}

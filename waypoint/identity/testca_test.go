@@ -47,7 +47,9 @@ func newTestCA(t testing.TB, name string, parent *testCA) *testCA {
 	return &testCA{cert: must(x509.ParseCertificate(der)), key: key, pem: certPEM(der)}
 }
 
-func certPEM(der []byte) []byte { return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}) }
+func certPEM(der []byte) []byte {
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+}
 
 // leaf describes a certificate to issue.
 type leaf struct {
