@@ -25,6 +25,7 @@ type reader struct {
 
 	begun atomic.Bool // a body byte has been given to the caller
 	done  atomic.Bool // the message is complete
+	bad   atomic.Bool // the body is malformed or was cut off: what follows it has no meaning
 	wire  atomic.Bool // after an upgrade: read returns raw bytes
 }
 
@@ -84,6 +85,7 @@ func (r *reader) begin(fr *framing) (end bool) {
 	r.kind, r.left, r.chunk, r.seen, r.err = fr.kind, fr.length, chunks{}, 0, nil
 	r.begun.Store(false)
 	r.done.Store(false)
+	r.bad.Store(false)
 	r.wire.Store(fr.kind == raw)
 	if r.hasTr {
 		r.trailer.Reset()
@@ -94,6 +96,12 @@ func (r *reader) begin(fr *framing) (end bool) {
 		return true
 	}
 	return false
+}
+
+func (r *reader) fail(err error) error {
+	r.err = err
+	r.bad.Store(true)
+	return err
 }
 
 func (r *reader) finish() {
@@ -121,8 +129,7 @@ func (r *reader) read(p []byte) (n int, err error) {
 			p = p[:r.left]
 		}
 		if n, err = r.some(p); err != nil {
-			r.err = cutOff(err)
-			return 0, r.err
+			return 0, r.fail(cutOff(err))
 		}
 		if r.left -= int64(n); r.left == 0 {
 			r.finish()
@@ -132,8 +139,7 @@ func (r *reader) read(p []byte) (n int, err error) {
 			r.finish()
 			return 0, io.EOF
 		} else if err != nil {
-			r.err = lost(err)
-			return 0, r.err
+			return 0, r.fail(lost(err))
 		}
 	case chunked:
 		if n, err = r.readChunks(p); n == 0 {
@@ -164,7 +170,7 @@ func (r *reader) readChunks(p []byte) (n int, err error) {
 			k, err := r.chunk.skip(b.unread())
 			b.pos += k
 			if err != nil {
-				r.err = err
+				_ = r.fail(err) // returned below, or by the next call
 				break
 			}
 			if r.chunk.state == inTrailers {
@@ -189,43 +195,42 @@ func (r *reader) readChunks(p []byte) (n int, err error) {
 		case r.chunk.state == inData && r.chunk.left >= int64(len(p)):
 			// A long chunk goes from the connection into p.
 			if n, err = readSome(r.conn, p); err != nil {
-				r.err = cutOff(err)
-				return 0, r.err
+				return 0, r.fail(cutOff(err))
 			}
 			r.chunk.take(n)
 			return n, nil
 		}
 		if err := r.buffer().fill(r.conn); err != nil {
-			r.err = cutOff(err)
-			return 0, r.err
+			return 0, r.fail(cutOff(err))
 		}
 	}
 }
 
-// readTrailers takes the trailer section if it is there, or may be waited for.
+// readTrailers takes the trailer section if it is there, or may be waited for. The outcome is in r.err.
 func (r *reader) readTrailers(wait bool) {
-	b := r.buf
 	for {
-		u := b.unread()
+		u := r.buf.unread()
 		end, bareLF := scan(u, &r.seen)
 		switch {
 		case bareLF:
-			r.err = bad("a line ends with LF alone")
+			_ = r.fail(bad("a line ends with LF alone"))
 			return
 		case end > 0:
-			if r.err = r.parseTrailers(u[:end]); r.err == nil {
-				b.pos += end
-				r.finish()
+			if err := r.parseTrailers(u[:end]); err != nil {
+				_ = r.fail(err)
+				return
 			}
+			r.buf.pos += end
+			r.finish()
 			return
 		case len(u) > r.lim.raw:
-			r.err = malformed(statusHeadersTooLarge, detailHeadersTooLarge, "the trailers are too long")
+			_ = r.fail(malformed(statusHeadersTooLarge, detailHeadersTooLarge, "the trailers are too long"))
 			return
 		case !wait:
 			return
 		}
-		if err := b.fill(r.conn); err != nil {
-			r.err = cutOff(err)
+		if err := r.buf.fill(r.conn); err != nil {
+			_ = r.fail(cutOff(err))
 			return
 		}
 	}

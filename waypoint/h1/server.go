@@ -189,7 +189,7 @@ func (s *ServerStream) WriteHead(h *message.Head, end bool) error {
 // mustClose tells whether no other request can follow this response.
 func (s *ServerStream) mustClose() bool {
 	switch {
-	case !s.reuse, s.broken, s.c.closeAfter.Load():
+	case !s.reuse, s.broken, s.in.bad.Load(), s.c.closeAfter.Load():
 		return true
 	case s.upgrade:
 		return true // refused; the client may have sent bytes of the other protocol already
@@ -212,12 +212,15 @@ func (c *ServerConn) Finish() bool {
 	case s.out.kind == raw:
 	case s.reuse && s.in.done.Load():
 		return true
-	case s.reuse:
+	case s.reuse && !s.in.bad.Load():
 		if s.drain() {
 			return true
 		}
 	default:
 		if s.conn.CloseWrite() == nil {
+			if s.broken || s.in.bad.Load() {
+				s.in.kind, s.in.err = untilEOF, nil
+			}
 			s.drain()
 		}
 	}
@@ -225,7 +228,7 @@ func (c *ServerConn) Finish() bool {
 	return false
 }
 
-// drain reads what is left of the request, or of the connection if it cannot be told apart, up to drainLimit.
+// drain reads what is left of the body, up to drainLimit, and tells whether it reached its end.
 func (s *ServerStream) drain() bool {
 	if s.in.kind == fixed && s.in.left > drainLimit {
 		return false
@@ -233,9 +236,6 @@ func (s *ServerStream) drain() bool {
 	if _, complete := s.in.buffered(); !complete {
 		timer := time.AfterFunc(drainTime, func() { s.conn.Reset(message.NoError) })
 		defer timer.Stop()
-	}
-	if s.broken || s.in.err != nil && s.in.err != io.EOF {
-		s.in.kind, s.in.err = untilEOF, nil
 	}
 	b := getBuffer()
 	defer putBuffer(b)
