@@ -3,8 +3,10 @@ package xdsclient
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"math"
+	"strings"
 	"sync/atomic"
 
 	"google.golang.org/grpc"
@@ -26,7 +28,7 @@ func (c *Config) dial(count *byteCounter) (*grpc.ClientConn, error) {
 			return nil, fmt.Errorf("reading the roots of the control plane's certificate: %w", err)
 		}
 		if roots == nil {
-			return nil, fmt.Errorf("there are no roots for the control plane's certificate")
+			return nil, errors.New("there are no roots for the control plane's certificate")
 		}
 		conf := &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots, ServerName: c.ServerName}
 		if c.ClientCertificate != nil {
@@ -52,6 +54,10 @@ func (c *Config) dial(count *byteCounter) (*grpc.ClientConn, error) {
 		token, err := c.Token()
 		if err != nil {
 			return nil, fmt.Errorf("reading the token: %w", err)
+		}
+		token = strings.TrimSpace(token) // a file may end in a newline, which a header must not
+		if token == "" {
+			return nil, errors.New("the token is empty; istiod would refuse the stream")
 		}
 		opts = append(opts, grpc.WithPerRPCCredentials(bearer(token)))
 	}

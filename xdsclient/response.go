@@ -80,12 +80,15 @@ func (m *machine) receive(resp *discoveryv3.DeltaDiscoveryResponse) *Update {
 // resource sorts one resource of the response: unchanged, changed or malformed.
 func (f *inflight) resource(r *discoveryv3.Resource, ambiguous string) {
 	s := f.subscription
-	res := &Resource{TypeURL: s.typeURL, Name: r.GetName(), Version: r.GetVersion(), Value: r.GetResource().GetValue()}
-	e := s.entries[res.Name]
+	e := s.entries[r.GetName()]
 	held := e != nil && e.accepted != nil
-	malformed := func(field, reason string) {
+	candidate := func() *Resource {
+		res := &Resource{TypeURL: s.typeURL, Name: r.GetName(), Version: r.GetVersion(), Value: r.GetResource().GetValue()}
 		f.candidates = append(f.candidates, res)
-		f.rejected = append(f.rejected, res.Reject(field, reason))
+		return res
+	}
+	malformed := func(field, reason string) {
+		f.rejected = append(f.rejected, candidate().Reject(field, reason))
 	}
 	switch got := r.GetResource(); {
 	case ambiguous != "":
@@ -100,18 +103,17 @@ func (f *inflight) resource(r *discoveryv3.Resource, ambiguous string) {
 		malformed("resource", "missing")
 	case got.GetTypeUrl() != s.typeURL:
 		malformed("resource.type_url", fmt.Sprintf("%q differs from the response's type %q", got.GetTypeUrl(), s.typeURL))
-	case held && s.sameBytes(e.accepted, res):
+	case held && s.sameBytes(e.accepted, got.GetValue()):
 		s.stats.Unchanged++
 		// Only the version may be new. A rejected version that was taken back leaves no trace.
-		if e.accepted.Version != res.Version {
-			next := *e.accepted
-			next.Version = res.Version
+		if e.accepted.Version != r.GetVersion() {
+			next := *e.accepted // others may be reading the old one
+			next.Version = r.GetVersion()
 			e.accepted = &next
 		}
 		e.failure = nil
 	default:
-		f.candidates = append(f.candidates, res)
-		f.update.Changed = append(f.update.Changed, res)
+		f.update.Changed = append(f.update.Changed, candidate())
 	}
 }
 
@@ -227,13 +229,13 @@ func (s *subscription) stored(r *Resource) *Resource {
 	return &Resource{TypeURL: r.TypeURL, Name: r.Name, Version: r.Version, Value: sum[:]}
 }
 
-// sameBytes compares a resource with what is kept of the one in force.
-func (s *subscription) sameBytes(kept, r *Resource) bool {
+// sameBytes compares bytes with what is kept of the resource in force.
+func (s *subscription) sameBytes(kept *Resource, value []byte) bool {
 	if s.digestOnly {
-		sum := sha256.Sum256(r.Value)
+		sum := sha256.Sum256(value)
 		return bytes.Equal(kept.Value, sum[:])
 	}
-	return bytes.Equal(kept.Value, r.Value)
+	return bytes.Equal(kept.Value, value)
 }
 
 func (m *machine) note(format string, args ...any) {
