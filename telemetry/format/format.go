@@ -26,6 +26,10 @@ type Options struct {
 	Env func(name string) (string, bool)
 	// Hostname is what %HOSTNAME% prints. Empty: absent.
 	Hostname string
+	// Unsupported, if set, is told of each operator that Envoy knows and this package does not; such an operator is then
+	// absent in the output. If nil it is an error, like an operator that nobody knows. Access logs set it: a column that is
+	// empty, and reported, is better than a listener that is refused.
+	Unsupported func(operator string)
 	// OmitEmpty prints nothing instead of "-" for an absent value (SubstitutionFormatString.omit_empty_values).
 	OmitEmpty bool
 }

@@ -1,0 +1,141 @@
+package accesslog
+
+import (
+	"fmt"
+	"sync"
+
+	accesslogv3 "github.com/envoyproxy/go-control-plane/envoy/config/accesslog/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	filev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/access_loggers/file/v3"
+	streamv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/access_loggers/stream/v3"
+	"google.golang.org/protobuf/types/known/structpb"
+
+	"github.com/gowaypoint/gowaypoint/telemetry"
+	"github.com/gowaypoint/gowaypoint/telemetry/format"
+)
+
+// defaultFormat is Envoy's, for a file logger without a format. istiod always sends one.
+const defaultFormat = "[%START_TIME%] \"%REQ(:METHOD)% %REQ(X-ENVOY-ORIGINAL-PATH?:PATH)% %PROTOCOL%\" " +
+	"%RESPONSE_CODE% %RESPONSE_FLAGS% %BYTES_RECEIVED% %BYTES_SENT% %DURATION% " +
+	"%RESP(X-ENVOY-UPSTREAM-SERVICE-TIME)% \"%REQ(X-FORWARDED-FOR)%\" \"%REQ(USER-AGENT)%\" " +
+	"\"%REQ(X-REQUEST-ID)%\" \"%REQ(:AUTHORITY)%\" \"%UPSTREAM_HOST%\"\n"
+
+// Logs is the compiled list of loggers of one place. It is immutable and may be used by any number of goroutines; nil logs
+// nothing.
+type Logs struct{ entries []entry }
+
+type entry struct {
+	filter filter // nil: everything
+	line   format.Line
+	file   *File
+}
+
+// Compile translates a list of access_log entries. unhonoured names the fields whose effect is missing, each beginning with
+// its place in the list. The error is for what Envoy too would refuse: a malformed format, an operator that nobody knows, a
+// file that cannot be opened.
+func Compile(list []*accesslogv3.AccessLog, files *Files, o format.Options) (logs *Logs, unhonoured []string, err error) {
+	logs = &Logs{}
+	for i, l := range list {
+		where := fmt.Sprintf("access_log[%d] %s", i, l.GetName())
+		report := func(f string, args ...any) { unhonoured = append(unhonoured, where+": "+fmt.Sprintf(f, args...)) }
+		o.Unsupported = func(op string) { report("log_format: %%%s%% is not supported and prints nothing", op) }
+
+		line, path, err := sink(l, o)
+		if err != nil {
+			return nil, unhonoured, fmt.Errorf("%s: %w", where, err)
+		}
+		if line == nil {
+			report("loggers of type %s are not supported; nothing is logged there", l.GetTypedConfig().GetTypeUrl())
+			continue
+		}
+		e := entry{line: line}
+		if e.filter, err = compileFilter(l.GetFilter(), report); err != nil {
+			return nil, unhonoured, fmt.Errorf("%s: filter: %w", where, err)
+		}
+		if e.file, err = files.Open(path); err != nil {
+			return nil, unhonoured, fmt.Errorf("%s: path: %w", where, err)
+		}
+		logs.entries = append(logs.entries, e)
+	}
+	return logs, unhonoured, nil
+}
+
+// sink reads the logger itself. line is nil for a type that is not supported.
+func sink(l *accesslogv3.AccessLog, o format.Options) (line format.Line, path string, err error) {
+	any := l.GetTypedConfig()
+	switch {
+	case any.MessageIs((*filev3.FileAccessLog)(nil)):
+		c := &filev3.FileAccessLog{}
+		if err = any.UnmarshalTo(c); err != nil {
+			return nil, "", err
+		}
+		line, err = fileFormat(c, o)
+		return line, c.GetPath(), err
+	case any.MessageIs((*streamv3.StdoutAccessLog)(nil)):
+		c := &streamv3.StdoutAccessLog{}
+		if err = any.UnmarshalTo(c); err != nil {
+			return nil, "", err
+		}
+		line, err = logFormat(c.GetLogFormat(), o)
+		return line, "/dev/stdout", err
+	case any.MessageIs((*streamv3.StderrAccessLog)(nil)):
+		c := &streamv3.StderrAccessLog{}
+		if err = any.UnmarshalTo(c); err != nil {
+			return nil, "", err
+		}
+		line, err = logFormat(c.GetLogFormat(), o)
+		return line, "/dev/stderr", err
+	}
+	return nil, "", nil
+}
+
+func fileFormat(c *filev3.FileAccessLog, o format.Options) (format.Line, error) {
+	var json *structpb.Struct
+	switch c.GetAccessLogFormat().(type) {
+	case *filev3.FileAccessLog_Format:
+		return logFormat(&corev3.SubstitutionFormatString{Format: &corev3.SubstitutionFormatString_TextFormat{TextFormat: c.GetFormat()}}, o) //nolint:staticcheck // deprecated, still legal
+	case *filev3.FileAccessLog_JsonFormat:
+		json = c.GetJsonFormat() //nolint:staticcheck // deprecated, still legal
+	case *filev3.FileAccessLog_TypedJsonFormat:
+		json = c.GetTypedJsonFormat() //nolint:staticcheck // deprecated, still legal
+	default:
+		return logFormat(c.GetLogFormat(), o)
+	}
+	return logFormat(&corev3.SubstitutionFormatString{Format: &corev3.SubstitutionFormatString_JsonFormat{JsonFormat: json}}, o)
+}
+
+func logFormat(f *corev3.SubstitutionFormatString, o format.Options) (format.Line, error) {
+	if f.GetFormat() == nil {
+		o.OmitEmpty = f.GetOmitEmptyValues()
+		return format.Compile(defaultFormat, o)
+	}
+	line, err := format.FromProto(f, o)
+	if err != nil {
+		return nil, fmt.Errorf("log_format: %w", err)
+	}
+	return line, nil
+}
+
+var buffers = sync.Pool{New: func() any { b := make([]byte, 0, 1024); return &b }}
+
+// Log writes the record to each logger whose filter lets it pass. It does not block.
+func (l *Logs) Log(r *telemetry.Record) {
+	if l == nil {
+		return
+	}
+	for i := range l.entries {
+		e := &l.entries[i]
+		if e.filter != nil && !e.filter(r) {
+			continue
+		}
+		b := buffers.Get().(*[]byte)
+		*b = e.line.Append((*b)[:0], r)
+		e.file.write(*b)
+		if cap(*b) <= 64<<10 { // do not keep the odd giant
+			buffers.Put(b)
+		}
+	}
+}
+
+// Empty tells whether nothing can be logged, so that a caller may spare itself the work of filling a record.
+func (l *Logs) Empty() bool { return l == nil || len(l.entries) == 0 }
