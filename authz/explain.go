@@ -59,6 +59,9 @@ func (s *PolicySet) Explain(r *Request) Explanation {
 
 // String renders the explanation as indented lines.
 func (x Explanation) String() string {
+	if len(x.Policies) == 0 && x.Decision == (Decision{Allowed: true}) {
+		return "allowed: nothing is enforced\n"
+	}
 	var b strings.Builder
 	verdict := "denied"
 	if x.Decision.Allowed {

@@ -88,11 +88,11 @@ func alternativesOf(re *syntax.Regexp) ([][]token, bool) {
 		if re.Sub[0].Op != syntax.OpAnyCharNotNL {
 			return nil, false
 		}
-		min := 0
+		t := token{gap: true}
 		if re.Op == syntax.OpPlus {
-			min = 1
+			t.min = 1
 		}
-		return [][]token{{{gap: true, min: min}}}, true
+		return [][]token{{t}}, true
 	case syntax.OpCapture:
 		return alternativesOf(re.Sub[0])
 	case syntax.OpQuest:

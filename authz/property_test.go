@@ -360,6 +360,9 @@ func TestNilSet(t *testing.T) {
 	if x := s.Explain(&Request{}); !reflect.DeepEqual(x, Explanation{Decision: want}) {
 		t.Errorf("a nil set explains %+v", x)
 	}
+	if got := s.Explain(&Request{}).String(); got != "allowed: nothing is enforced\n" {
+		t.Errorf("a nil set explains %q", got)
+	}
 	if (Decision{}).Allowed {
 		t.Error("the zero Decision allows")
 	}

@@ -21,12 +21,12 @@ func compileRegex(expr string) (*regex, error) {
 	if len(expr) > maxRegexLength {
 		return nil, fmt.Errorf("regular expression of %d bytes: the limit is %d", len(expr), maxRegexLength)
 	}
+	if globs, ok := globsOf(expr); ok {
+		return &regex{globs: globs}, nil
+	}
 	// Compiled alone first: wrapped at once, "a)|(b" would become valid.
 	if _, err := regexp.Compile(expr); err != nil {
 		return nil, err
-	}
-	if globs, ok := globsOf(expr); ok {
-		return &regex{globs: globs}, nil
 	}
 	re, err := regexp.Compile(`\A(?:` + expr + `)\z`)
 	if err != nil {

@@ -115,8 +115,8 @@ func TestFromNetwork(t *testing.T) {
 }
 
 func TestRefused(t *testing.T) {
-	const any = `"principals": [{"any": true}]`
-	const header = `{"policies": {"p": {"permissions": [{"not_rule": {"header": {"name": "a"}}}], ` + any + `}}}`
+	const anyone = `"principals": [{"any": true}]`
+	const header = `{"policies": {"p": {"permissions": [{"not_rule": {"header": {"name": "a"}}}], ` + anyone + `}}}`
 	for name, err := range map[string]error{
 		`matcher: not supported (use rules)`:                                                                         errOf(FromHTTP(parse(t, &httpv3.RBAC{}, `{"matcher": {}, "rules": {}}`))),
 		`shadow_matcher: not supported (use shadow_rules)`:                                                           errOf(FromHTTP(parse(t, &httpv3.RBAC{}, `{"shadow_matcher": {}}`))),

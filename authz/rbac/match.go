@@ -164,15 +164,15 @@ func value(m *matcherv3.ValueMatcher) (authz.ValueTest, error) {
 		element, err := value(match.ListMatch.GetOneOf())
 		return &authz.ValueListHas{Element: element}, at("list_match.one_of", err)
 	case *matcherv3.ValueMatcher_OrMatch:
-		var any authz.ValueAnyOf
+		var tests authz.ValueAnyOf
 		for i, one := range match.OrMatch.GetValueMatchers() {
 			test, err := value(one)
 			if err != nil {
 				return nil, at(fmt.Sprintf("or_match.value_matchers[%d]", i), err)
 			}
-			any = append(any, test)
+			tests = append(tests, test)
 		}
-		return any, nil
+		return tests, nil
 	}
 	return nil, errors.New("match_pattern: not set, or of a kind that this build does not know")
 }

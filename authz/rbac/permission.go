@@ -56,8 +56,8 @@ func permission(p *rbacv3.Permission, l layer) (authz.Clause, error) {
 	return nil, errors.New("rule: not set, or of a kind that this build does not know")
 }
 
-func always(any bool) (authz.Clause, error) {
-	if !any {
+func always(set bool) (authz.Clause, error) {
+	if !set {
 		return nil, at("any", errors.New("must be true"))
 	}
 	return authz.Always{}, nil
