@@ -20,6 +20,8 @@
 //   - Subscribing brings a response with that name (istiod: an empty ClusterLoadAssignment if it knows nothing), also if the name
 //     was unsubscribed a moment before and the server has not heard of it.
 //   - What was unsubscribed is forgotten at once, without an Update: the consumer knows.
+//   - What has not changed is not told again, even if something that refers to it has: a cluster that changes keeps the endpoints
+//     that the consumer has of it. [Client.Get] returns what is in force.
 //   - After a reconnect the client tells the server what it holds (initial_resource_versions), goes on serving it meanwhile, and
 //     hears of what changed or vanished in between.
 //
