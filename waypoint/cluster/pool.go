@@ -1,0 +1,236 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/gowaypoint/gowaypoint/waypoint/h2"
+	"github.com/gowaypoint/gowaypoint/waypoint/message"
+	"github.com/gowaypoint/gowaypoint/waypoint/program"
+)
+
+// maxStreams is how many streams a pool puts on one connection: what Envoy and ztunnel do, and what both advertise at least.
+const maxStreams = 100
+
+// H2Options is what the HTTP/2 connections of all pools have in common.
+type H2Options = h2.Options
+
+// Pool shares HTTP/2 connections by key. A connection whose output is blocked, that has maxStreams streams, or that got a GOAWAY
+// takes no new stream; when none is left another is dialled, once for all who wait, and never under the lock.
+type Pool struct {
+	m *Manager
+
+	mu     sync.Mutex
+	groups map[string]*group
+	closed bool
+}
+
+type group struct {
+	conns   []*poolConn
+	dialing int // connections being made
+	waiters []chan struct{}
+}
+
+type poolConn struct {
+	*h2.Conn
+	opened uint32 // streams so far
+	cfg    poolConfig
+	idleAt time.Time // zero while in use; see sweep
+}
+
+// poolConfig is what a connection is made with.
+type poolConfig struct {
+	http2       program.HTTP2
+	idle        time.Duration
+	maxRequests uint32
+	opened      func()
+	closed      func()
+}
+
+func newPool(m *Manager) *Pool { return &Pool{m: m, groups: map[string]*group{}} }
+
+// tryOpen opens a stream on a connection that is there.
+func (p *Pool) tryOpen(key string) *h2.Stream {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if g := p.groups[key]; g != nil {
+		return g.tryOpenLocked()
+	}
+	return nil
+}
+
+func (g *group) tryOpenLocked() *h2.Stream {
+	for _, c := range g.conns {
+		if c.cfg.maxRequests > 0 && c.opened >= c.cfg.maxRequests || c.ActiveStreams() >= maxStreams {
+			continue
+		}
+		if s, err := c.Open(); err == nil {
+			c.opened++
+			return s
+		}
+	}
+	return nil
+}
+
+// open opens a stream, dialling if there is no room. Errors are what dial returned, or ctx's.
+func (p *Pool) open(ctx context.Context, key string, dial func(context.Context) (message.Conn, error), cfg poolConfig) (*h2.Stream, error) {
+	for {
+		p.mu.Lock()
+		if p.closed {
+			p.mu.Unlock()
+			return nil, &ConnectError{Hop: "pool", Err: errors.New("shut down")}
+		}
+		g := p.groups[key]
+		if g == nil {
+			g = &group{}
+			p.groups[key] = g
+		}
+		if s := g.tryOpenLocked(); s != nil {
+			p.mu.Unlock()
+			return s, nil
+		}
+		// Who comes when as many connections are being made as all that wait can fill, waits for one of them.
+		if g.dialing*maxStreams > len(g.waiters)+g.dialing && cfg.maxRequests != 1 {
+			ready := make(chan struct{})
+			g.waiters = append(g.waiters, ready)
+			p.mu.Unlock()
+			select {
+			case <-ready:
+				continue
+			case <-ctx.Done():
+				return nil, &ConnectError{Hop: "pool", Err: context.Cause(ctx), Timeout: errors.Is(ctx.Err(), context.DeadlineExceeded)}
+			}
+		}
+		g.dialing++
+		p.mu.Unlock()
+
+		c, err := p.connect(ctx, key, dial, cfg)
+		var s *h2.Stream
+		p.mu.Lock()
+		g.dialing--
+		if err == nil {
+			if p.closed {
+				err = &ConnectError{Hop: "pool", Err: errors.New("shut down")}
+			} else {
+				g.conns = append(g.conns, c)
+				if s, err = c.Open(); err == nil {
+					c.opened++
+				}
+			}
+		}
+		waiters := g.waiters
+		g.waiters = nil
+		p.mu.Unlock()
+		for _, w := range waiters {
+			close(w) // they look again: for room on the new connection, or to dial themselves after a failure
+		}
+		if c != nil && err != nil {
+			c.Close(nil)
+		}
+		return s, err
+	}
+}
+
+// connect makes a connection and starts its reader.
+func (p *Pool) connect(ctx context.Context, key string, dial func(context.Context) (message.Conn, error), cfg poolConfig) (*poolConn, error) {
+	conn, err := dial(ctx)
+	if err != nil {
+		return nil, err
+	}
+	o := p.m.opts.H2
+	o.InitialWindow = cfg.http2.InitialStreamWindow
+	o.ConnWindow = cfg.http2.InitialConnectionWindow
+	o.KeepaliveInterval = cfg.http2.KeepaliveInterval
+	o.KeepaliveTimeout = cfg.http2.KeepaliveTimeout
+	o.IdleTimeout = cfg.idle
+	if o.IdleTimeout == 0 {
+		o.IdleTimeout = defaultIdle
+	}
+	c := &poolConn{cfg: cfg}
+	o.OnGoAway = func(*h2.Conn) { p.remove(key, c) }
+	c.Conn = h2.NewClient(conn, o)
+	if cfg.opened != nil {
+		cfg.opened()
+	}
+	go func() {
+		_ = c.Serve() // the streams on it learn of the error
+		p.remove(key, c)
+		if cfg.closed != nil {
+			cfg.closed()
+		}
+	}()
+	return c, nil
+}
+
+func (p *Pool) remove(key string, c *poolConn) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	g := p.groups[key]
+	if g == nil {
+		return
+	}
+	for i, e := range g.conns {
+		if e == c {
+			g.conns = append(g.conns[:i:i], g.conns[i+1:]...)
+			break
+		}
+	}
+	if len(g.conns) == 0 && g.dialing == 0 && len(g.waiters) == 0 {
+		delete(p.groups, key)
+	}
+}
+
+// sweep forgets groups without connections; the connections' own idle timeout closes them.
+func (p *Pool) sweep(time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for key, g := range p.groups {
+		if len(g.conns) == 0 && g.dialing == 0 && len(g.waiters) == 0 {
+			delete(p.groups, key)
+		}
+	}
+}
+
+// drain makes the connections take no new streams and end with those they have.
+func (p *Pool) drain() {
+	p.mu.Lock()
+	groups := p.groups
+	p.groups = map[string]*group{}
+	p.mu.Unlock()
+	for _, g := range groups {
+		for _, c := range g.conns {
+			go c.Shutdown(drainGrace)
+		}
+	}
+}
+
+// drainGrace is how long streams on a drained upstream connection may go on: an hour, like an idle connection; those that are
+// still open then are of tunnels that nobody closes.
+const drainGrace = time.Hour
+
+// close ends all connections.
+func (p *Pool) close() {
+	p.mu.Lock()
+	p.closed = true
+	groups := p.groups
+	p.groups = map[string]*group{}
+	p.mu.Unlock()
+	for _, g := range groups {
+		for _, c := range g.conns {
+			c.Close(nil)
+		}
+	}
+}
+
+// Conns is the number of open connections, for /stats.
+func (p *Pool) Conns() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	n := 0
+	for _, g := range p.groups {
+		n += len(g.conns)
+	}
+	return n
+}

@@ -1,0 +1,223 @@
+package exchange
+
+import (
+	"context"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/gowaypoint/gowaypoint/telemetry"
+	"github.com/gowaypoint/gowaypoint/telemetry/tracing"
+	"github.com/gowaypoint/gowaypoint/waypoint/cluster"
+	"github.com/gowaypoint/gowaypoint/waypoint/filter"
+	"github.com/gowaypoint/gowaypoint/waypoint/header"
+	"github.com/gowaypoint/gowaypoint/waypoint/message"
+	"github.com/gowaypoint/gowaypoint/waypoint/program"
+	"github.com/gowaypoint/gowaypoint/waypoint/route"
+)
+
+// exchange is the state of one request. It is reused: begin sets what the last one left behind.
+type exchange struct {
+	env   *Env
+	down  message.Stream
+	chain *program.Chain
+	http  *program.HTTP
+
+	x    filter.Exchange
+	req  message.Head
+	resp message.Head
+	rec  telemetry.Record
+	span tracing.Span
+
+	// noBody: the request ended with its head.
+	noBody bool
+	// headSent, ended: what went to the client so far.
+	headSent, ended bool
+	grpc            bool
+	head            bool // the method is HEAD: an answer has no body
+	ran             int  // filters of the chain that have seen the request
+	bodies          []filter.Body
+
+	route   *route.Route
+	routed  bool
+	choice  *route.WeightedCluster
+	cluster *cluster.Cluster
+	tried   []*cluster.Host
+
+	body    requestBody
+	lease   cluster.Lease
+	timeout *time.Timer
+	sentAt  time.Time // the request was sent to the upstream completely
+
+	small [1024]byte
+
+	// mu guards what other goroutines touch: the client's reset and timers.
+	mu       sync.Mutex
+	up       message.Stream // the stream of the attempt in progress
+	cancel   context.CancelFunc
+	gone     *message.ResetError // the client gave up
+	timedOut timeoutKind
+	// generation counts the requests that have used this memory, so that a late timer knows it is late.
+	generation uint64
+
+	onReset func(*message.ResetError)
+}
+
+type timeoutKind uint8
+
+const (
+	noTimeout timeoutKind = iota
+	requestTimeout
+	perTryTimeout
+	idleTimeout
+	maxStreamTimeout
+)
+
+var pool = sync.Pool{New: func() any {
+	e := &exchange{}
+	e.onReset = e.onDownReset
+	e.x.PerRoute = e.perRoute
+	e.x.ClearRoute = e.clearRoute
+	return e
+}}
+
+// serve runs one exchange on a stream. The caller then looks after the connection.
+func (env *Env) serve(down message.Stream, conn *filter.Conn, chain *program.Chain) {
+	e := pool.Get().(*exchange)
+	e.env, e.down, e.chain, e.http = env, down, chain, chain.HTTP
+	e.x.Conn = conn
+	tunnel := e.run()
+	e.release()
+	if tunnel != nil {
+		tunnel()
+	}
+}
+
+// run is the request from its head to its record. It returns what takes over when the request opened a tunnel, so that a
+// tunnel that stays open for hours does not hold the exchange's memory.
+func (e *exchange) run() (tunnel func()) {
+	end, err := e.down.ReadHead(&e.req)
+	if err != nil && message.AsMalformed(err) == nil {
+		return nil // nobody there: no exchange took place
+	}
+	e.begin(end)
+	defer e.env.Stats.Active.Add(-1)
+	e.down.OnReset(e.onReset)
+	if err != nil {
+		e.malformed(message.AsMalformed(err))
+	} else if e.prepare() && e.filters() {
+		tunnel = e.forward()
+	}
+	e.finish()
+	return tunnel
+}
+
+func (e *exchange) begin(end bool) {
+	env := e.env
+	env.Stats.Requests.Add(1)
+	env.Stats.Active.Add(1)
+	e.noBody = end
+	e.grpc = isGRPC(e.req.Fields.Value(header.ContentType))
+	e.head = e.req.Method == "HEAD"
+
+	e.rec = telemetry.Record{
+		Start:               time.Now(),
+		Protocol:            protocol(e.down.Version()),
+		GRPC:                e.grpc,
+		RequestHeaders:      &e.req,
+		DownstreamRemote:    e.x.Conn.Remote,
+		DownstreamLocal:     e.x.Conn.Local,
+		ConnectionID:        e.x.Conn.ID,
+		RequestedServerName: e.x.Conn.RequestedServerName,
+		Source:              e.x.Conn.Peer,
+		FilterChain:         e.chain.Name,
+		Metadata:            (*metadata)(e),
+		FilterState:         (*state)(e),
+	}
+	e.rec.PeerPrincipal, _ = e.x.Conn.State.Get(filter.PeerPrincipalKey)
+	e.rec.LocalPrincipal, _ = e.x.Conn.State.Get(filter.LocalPrincipalKey)
+	e.rec.WireBytesReceived = wireSize(&e.req)
+	e.x.Request, e.x.Response, e.x.Record = &e.req, nil, &e.rec
+	e.body.begin(e, end)
+}
+
+// release makes e ready for another request and gives it back. No other goroutine knows of it any more: the client's reset is
+// taken back first, timers are stopped, and the body's goroutine has ended.
+func (e *exchange) release() {
+	e.down.OnReset(nil)
+	e.mu.Lock()
+	e.up, e.cancel, e.gone, e.timedOut = nil, nil, nil, noTimeout
+	e.generation++
+	e.mu.Unlock()
+	e.req.Reset()
+	e.resp.Reset()
+	e.x.Metadata.Reset()
+	e.x.State = filter.State{}
+	e.x.Conn, e.x.Response = nil, nil
+	e.rec = telemetry.Record{}
+	e.span = tracing.Span{}
+	e.noBody, e.headSent, e.ended, e.ran, e.bodies = false, false, false, 0, e.bodies[:0]
+	e.route, e.routed, e.choice, e.cluster = nil, false, nil, nil
+	clear(e.tried)
+	e.tried = e.tried[:0]
+	e.body.release()
+	e.lease = cluster.Lease{}
+	e.sentAt = time.Time{}
+	e.down, e.chain, e.http, e.env = nil, nil, nil, nil
+	pool.Put(e)
+}
+
+// onDownReset runs on the connection's reader when the client gives up.
+func (e *exchange) onDownReset(why *message.ResetError) {
+	e.mu.Lock()
+	e.gone = why
+	up, cancel := e.up, e.cancel
+	e.mu.Unlock()
+	if cancel != nil {
+		cancel()
+	}
+	if up != nil {
+		up.Reset(message.Cancel)
+	}
+}
+
+// clientGone tells whether the client gave up.
+func (e *exchange) clientGone() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.gone != nil
+}
+
+// setUpstream names the stream that a reset by the client ends; false: it has given up already.
+func (e *exchange) setUpstream(up message.Stream) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.up = up
+	return e.gone == nil
+}
+
+func protocol(v message.Version) telemetry.Protocol {
+	switch v {
+	case message.HTTP2:
+		return telemetry.HTTP2
+	case message.HTTP10:
+		return telemetry.HTTP10
+	default:
+		return telemetry.HTTP11
+	}
+}
+
+func isGRPC(contentType string) bool {
+	rest, ok := strings.CutPrefix(contentType, "application/grpc")
+	return ok && (rest == "" || rest[0] == '+' || rest[0] == ';')
+}
+
+// wireSize is about what a head took on the wire as HTTP/1.1; HPACK makes it smaller in HTTP/2.
+func wireSize(h *message.Head) uint64 {
+	n := len(h.Method) + len(h.Path) + len(h.Authority) + len("  HTTP/1.1\r\nhost: \r\n\r\n")
+	for i := range h.Fields.All() {
+		f := h.Fields.At(i)
+		n += len(f.Name) + len(f.Value) + 4
+	}
+	return uint64(n)
+}

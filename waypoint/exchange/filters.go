@@ -1,0 +1,85 @@
+package exchange
+
+import (
+	"fmt"
+
+	"github.com/gowaypoint/gowaypoint/telemetry"
+	"github.com/gowaypoint/gowaypoint/waypoint/filter"
+	"github.com/gowaypoint/gowaypoint/waypoint/message"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	"google.golang.org/protobuf/types/known/structpb"
+)
+
+// filters runs the chain's filters over the request's head; false: one of them has answered.
+func (e *exchange) filters() bool {
+	if err := e.chain.Refused; err != nil {
+		e.refuse(fmt.Errorf("filter chain %q: %w", e.chain.Name, err))
+		return false
+	}
+	for i, f := range e.http.Filters {
+		e.ran = i + 1
+		if b, ok := f.(filter.Body); ok {
+			e.bodies = append(e.bodies, b)
+		}
+		if f.Request(&e.x) == filter.Stop {
+			e.reply(e.x.TakeReply())
+			return false
+		}
+	}
+	return true
+}
+
+// responseFilters runs the filters over a response's head, in reverse.
+func (e *exchange) responseFilters(head *message.Head) {
+	e.x.Response = head
+	for i := e.ran - 1; i >= 0; i-- {
+		if r, ok := e.http.Filters[i].(filter.Responder); ok {
+			r.Response(&e.x)
+		}
+	}
+}
+
+func (e *exchange) perRoute(name string) any {
+	r := e.match()
+	if r == nil {
+		return nil
+	}
+	return r.FilterConfig(name, e.choice)
+}
+
+func (e *exchange) clearRoute() { e.route, e.routed, e.choice = nil, false, nil }
+
+// metadata is what %METADATA(…)% and %DYNAMIC_METADATA(…)% see of an exchange.
+type metadata exchange
+
+func (m *metadata) Lookup(source telemetry.MetadataSource, namespace string, path []string) *structpb.Value {
+	var from *corev3.Metadata
+	switch source {
+	case telemetry.MetadataRequest:
+		return m.x.Metadata.Get(namespace, path...)
+	case telemetry.MetadataRoute:
+		if m.route != nil {
+			from = m.route.Metadata
+		}
+	case telemetry.MetadataCluster:
+		if m.cluster != nil {
+			from = m.cluster.Config().Metadata
+		}
+	case telemetry.MetadataUpstreamHost:
+		if m.lease.Host != nil {
+			from = m.lease.Host.Endpoint().Metadata
+		}
+	}
+	s := from.GetFilterMetadata()[namespace]
+	if s == nil {
+		return nil
+	}
+	return filter.Walk(s, path)
+}
+
+// state is what %FILTER_STATE(…)% sees of an exchange.
+type state exchange
+
+func (s *state) Plain(key string) (string, bool)     { return s.x.FilterState(key) }
+func (s *state) Field(string, string) (string, bool) { return "", false }

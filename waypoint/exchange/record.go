@@ -1,0 +1,48 @@
+package exchange
+
+import (
+	"time"
+
+	"github.com/gowaypoint/gowaypoint/telemetry"
+	"github.com/gowaypoint/gowaypoint/waypoint/filter"
+)
+
+// finish completes the record and hands it to the filters that report, to the access logs and to the span.
+func (e *exchange) finish() {
+	r := &e.rec
+	e.mu.Lock()
+	gone := e.gone
+	e.mu.Unlock()
+	if gone != nil && !e.ended {
+		e.env.Stats.DownstreamReset.Add(1)
+		if gone.Remote {
+			r.Flags.Set(telemetry.FlagDownstreamConnectionTermination)
+			r.ResponseCodeDetails = "downstream_remote_disconnect"
+		} else {
+			r.Flags.Set(telemetry.FlagDownstreamConnectionTermination)
+			r.ResponseCodeDetails = "downstream_remote_disconnect"
+		}
+	}
+	r.Duration = telemetry.Took(time.Since(r.Start))
+	r.Method, r.Scheme, r.Authority, r.Path = e.req.Method, e.req.Scheme, e.req.Authority, e.req.Path
+	r.WireBytesReceived += r.BytesReceived
+	r.WireBytesSent += r.BytesSent
+	if e.http == nil {
+		return
+	}
+	for i := range e.ran {
+		if f, ok := e.http.Filters[i].(filter.Finisher); ok {
+			f.Finish(&e.x)
+		}
+	}
+	// A filter that reports (istio.stats) counts requests that an earlier filter has answered, too.
+	for _, f := range e.http.Filters[e.ran:] {
+		if f, ok := f.(filter.Finisher); ok {
+			f.Finish(&e.x)
+		}
+	}
+	for _, l := range e.http.Logs {
+		l.Log(r)
+	}
+	e.endSpan()
+}

@@ -1,0 +1,92 @@
+package filter
+
+import (
+	"github.com/gowaypoint/gowaypoint/telemetry"
+
+	"google.golang.org/protobuf/proto"
+)
+
+// Action is what a filter wants to happen next.
+type Action uint8
+
+const (
+	// Continue: the next filter's turn.
+	Continue Action = iota
+	// Stop: the request ends with what Reply was given.
+	Stop
+)
+
+// HTTP is an HTTP filter's place in one chain. See the package documentation for what it may do.
+type HTTP interface {
+	// Name is HttpFilter.name, by which per-route configuration is found.
+	Name() string
+	// Request sees the request's head.
+	Request(x *Exchange) Action
+}
+
+// Responder is an HTTP filter that also sees the response's head (local replies included, when the filter saw the request).
+type Responder interface {
+	Response(x *Exchange)
+}
+
+// Body is an HTTP filter that also sees the bytes that pass. It must not keep or change p.
+type Body interface {
+	RequestData(x *Exchange, p []byte)
+	ResponseData(x *Exchange, p []byte)
+}
+
+// Finisher is a filter that is told when the exchange is over and its Record is complete, just before it is logged.
+type Finisher interface {
+	Finish(x *Exchange)
+}
+
+// Network is a network filter's place in one chain.
+type Network interface {
+	Name() string
+	// Connect sees a connection before the terminal filter. nil lets it pass; a Denial closes it. It runs again for open
+	// TCP connections when the configuration has changed.
+	Connect(c *Conn) *Denial
+}
+
+// NetworkFinisher is a network filter that is told when a TCP session is over, or every Interval while it lasts.
+type NetworkFinisher interface {
+	// Report is called when the session opened (opened true), at intervals, and at its end (closed true).
+	Report(r *telemetry.Record, phase Phase)
+}
+
+// Phase is the moment of a TCP session's life that is reported.
+type Phase uint8
+
+// The phases. Counters in the Record are totals since the session began.
+const (
+	Opened Phase = iota
+	Ongoing
+	Closed
+)
+
+// Denial closes a connection.
+type Denial struct {
+	// Details goes to %CONNECTION_TERMINATION_DETAILS%.
+	Details string
+	Flag    telemetry.Flag
+}
+
+// AccessLog takes records of what is finished. It never blocks.
+type AccessLog interface {
+	Log(r *telemetry.Record)
+}
+
+// Compiler builds the filters of one type.
+type Compiler[F any] struct {
+	// New compiles a filter. An error makes the chain refuse what comes to it; it must name the field.
+	New func(name string, config proto.Message) (F, error)
+	// NewRoute compiles the filter's per-route configuration; nil: the filter has none.
+	NewRoute func(config proto.Message) (any, error)
+}
+
+// Registry knows the filters by the type URL of their configuration, without "type.googleapis.com/". A TypedStruct is looked
+// up by the type it holds and handed over as *structpb.Struct.
+type Registry struct {
+	HTTP    map[string]Compiler[HTTP]
+	Network map[string]Compiler[Network]
+}

@@ -1,0 +1,72 @@
+package filter
+
+import (
+	"github.com/gowaypoint/gowaypoint/telemetry"
+
+	"google.golang.org/protobuf/types/known/structpb"
+)
+
+// Metadata is dynamic metadata: a struct per namespace (the filter that wrote it). The zero value is empty.
+type Metadata struct {
+	byNamespace map[string]*structpb.Struct
+}
+
+// Reset empties m.
+func (m *Metadata) Reset() { clear(m.byNamespace) }
+
+// SetString writes one string.
+func (m *Metadata) SetString(namespace, key, value string) {
+	m.Namespace(namespace).Fields[key] = structpb.NewStringValue(value)
+}
+
+// Merge writes all fields of s.
+func (m *Metadata) Merge(namespace string, s *structpb.Struct) {
+	for k, v := range s.GetFields() {
+		m.Namespace(namespace).Fields[k] = v
+	}
+}
+
+// Namespace returns the struct of a namespace, making it if needed.
+func (m *Metadata) Namespace(namespace string) *structpb.Struct {
+	s := m.byNamespace[namespace]
+	if s == nil {
+		if m.byNamespace == nil {
+			m.byNamespace = map[string]*structpb.Struct{}
+		}
+		s = &structpb.Struct{Fields: map[string]*structpb.Value{}}
+		m.byNamespace[namespace] = s
+	}
+	return s
+}
+
+// Get walks path in a namespace; nil means absent. An empty path asks for the whole struct.
+func (m *Metadata) Get(namespace string, path ...string) *structpb.Value {
+	s := m.byNamespace[namespace]
+	if s == nil {
+		return nil
+	}
+	return Walk(s, path)
+}
+
+// Lookup implements telemetry.Metadata for the request's own metadata.
+func (m *Metadata) Lookup(source telemetry.MetadataSource, namespace string, path []string) *structpb.Value {
+	if source != telemetry.MetadataRequest {
+		return nil
+	}
+	return m.Get(namespace, path...)
+}
+
+// Walk follows path through nested structs; nil means absent.
+func Walk(s *structpb.Struct, path []string) *structpb.Value {
+	v := structpb.NewStructValue(s)
+	for _, key := range path {
+		st := v.GetStructValue()
+		if st == nil {
+			return nil
+		}
+		if v = st.Fields[key]; v == nil {
+			return nil
+		}
+	}
+	return v
+}

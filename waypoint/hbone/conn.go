@@ -1,0 +1,134 @@
+package hbone
+
+import (
+	"crypto/tls"
+	"io"
+	"net"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/gowaypoint/gowaypoint/waypoint/message"
+)
+
+// FromNetConn makes a message.Conn of a TCP or TLS connection. What the peer does is learnt by reading only: OnReset is never
+// called.
+func FromNetConn(c net.Conn) message.Conn { return &netConn{Conn: c} }
+
+type netConn struct {
+	net.Conn
+}
+
+// CloseWrite sends FIN, or close_notify over TLS.
+func (c *netConn) CloseWrite() error {
+	if h, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return h.CloseWrite()
+	}
+	return c.Close()
+}
+
+// Reset makes the kernel send RST, so that the peer does not take a cut-off stream for a finished one.
+func (c *netConn) Reset(message.ResetCode) {
+	below := c.Conn
+	if t, ok := below.(*tls.Conn); ok {
+		below = t.NetConn()
+	}
+	switch b := below.(type) {
+	case *net.TCPConn:
+		_ = b.SetLinger(0) // fails only on a closed socket
+		_ = b.Close()
+	case *tunnelConn:
+		b.Conn.Reset(message.Cancel)
+	default:
+		_ = below.Close()
+	}
+}
+
+func (c *netConn) OnReset(func(*message.ResetError)) {}
+
+// Readable tells whether Read would return at once: with bytes, the end or an error. An HTTP/1.1 connection on which something
+// came while nobody asked is of no use for another request. Behind TLS any waiting record counts.
+func (c *netConn) Readable() bool {
+	below := c.Conn
+	if t, ok := below.(*tls.Conn); ok {
+		below = t.NetConn()
+	}
+	switch b := below.(type) {
+	case *net.TCPConn:
+		return socketReadable(b)
+	case *tunnelConn:
+		p, ok := b.Conn.(interface{ Readable() bool })
+		return !ok || p.Readable()
+	}
+	return true // not known: do not use it again
+}
+
+func socketReadable(t *net.TCPConn) bool {
+	raw, err := t.SyscallConn()
+	if err != nil {
+		return true
+	}
+	readable := true
+	err = raw.Read(func(fd uintptr) bool {
+		var b [1]byte
+		_, _, e := syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+		readable = e != syscall.EAGAIN
+		return true
+	})
+	return readable || err != nil
+}
+
+// NetConn makes a net.Conn of a tunnel, for crypto/tls inside it. Deadlines: crypto/tls sets them only to interrupt a handshake
+// whose context ended, and gets that by a reset.
+func NetConn(c message.Conn) net.Conn {
+	if n, ok := c.(*netConn); ok {
+		return n.Conn
+	}
+	t := &tunnelConn{Conn: c}
+	c.OnReset(func(*message.ResetError) { t.gone.Store(true) })
+	return t
+}
+
+type tunnelConn struct {
+	message.Conn
+	gone atomic.Bool
+
+	mu    sync.Mutex
+	timer *time.Timer
+}
+
+func (c *tunnelConn) LocalAddr() net.Addr  { return tunnelAddr{} }
+func (c *tunnelConn) RemoteAddr() net.Addr { return tunnelAddr{} }
+
+// SetDeadline resets the tunnel when the time comes: a tunnel that missed a deadline is not used again.
+func (c *tunnelConn) SetDeadline(t time.Time) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.timer != nil {
+		c.timer.Stop()
+		c.timer = nil
+	}
+	if t.IsZero() {
+		return nil
+	}
+	d := time.Until(t)
+	if d <= 0 {
+		c.Conn.Reset(message.Cancel)
+		return nil
+	}
+	c.timer = time.AfterFunc(d, func() { c.Conn.Reset(message.Cancel) })
+	return nil
+}
+
+func (c *tunnelConn) SetReadDeadline(t time.Time) error { return c.SetDeadline(t) }
+
+// SetWriteDeadline: crypto/tls sets one for its close_notify alert, which must not outlive the connection.
+func (c *tunnelConn) SetWriteDeadline(t time.Time) error { return c.SetDeadline(t) }
+
+type tunnelAddr struct{}
+
+func (tunnelAddr) Network() string { return "hbone" }
+func (tunnelAddr) String() string  { return "tunnel" }
+
+var _ io.ReadWriteCloser = (*tunnelConn)(nil)
