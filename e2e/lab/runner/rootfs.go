@@ -95,7 +95,8 @@ func mountRoot(dir string, image Image, c *corev1.Container, volumes map[string]
 // unmountRoot takes away what mountRoot made. The mounts go as one tree, also
 // when a process still has files open in it.
 func unmountRoot(dir string) error {
-	if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil && err != unix.EINVAL { // EINVAL: not mounted
+	err := unix.Unmount(dir, unix.MNT_DETACH)
+	if err != nil && err != unix.EINVAL && err != unix.ENOENT { // not mounted, not even made
 		return fmt.Errorf("unmounting %s: %w", dir, err)
 	}
 	return os.RemoveAll(dir)

@@ -194,7 +194,14 @@ func TestGoAway(t *testing.T) {
 			if err != nil {
 				return
 			}
-			go new(http2.Server).ServeConn(tls.Server(conn, id.tlsConfig("")), &http2.ServeConnOpts{Handler: echo})
+			go func() {
+				secured := tls.Server(conn, id.tlsConfig(""))
+				if err := secured.Handshake(); err != nil {
+					t.Error(err)
+					return
+				}
+				new(http2.Server).ServeConn(secured, &http2.ServeConnOpts{Handler: echo})
+			}()
 		}
 	}()
 

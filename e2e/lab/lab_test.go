@@ -1,0 +1,49 @@
+//go:build lab
+
+package lab
+
+import (
+	"context"
+	"os"
+	"testing"
+	"time"
+)
+
+func TestMain(m *testing.M) { os.Exit(Main(m)) }
+
+// TestWaypoint is one story told in steps: each finds the mesh as the one
+// before has left it, so the first that fails ends it.
+func TestWaypoint(t *testing.T) {
+	ctx, cancel := context.WithTimeout(context.Background(), 25*time.Minute)
+	defer cancel()
+	l, err := Start(ctx, t.Logf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Stop()
+	s := &scenario{Lab: l}
+
+	for _, step := range []struct {
+		name string
+		run  func(context.Context, *testing.T)
+	}{
+		{"an ambient namespace with helloworld v1 and v2", s.deploysHelloworld},
+		{"pods of the mesh answer over HBONE", s.reachesPodsDirectly},
+		{"istioctl waypoint apply makes a waypoint", s.appliesWaypoint},
+		{"the proxyImage annotation swaps the proxy", s.swapsImage},
+		{"istioctl sees the proxy in sync", s.isListedBySyncStatus},
+		{"without a policy everything passes", s.passesEverything},
+		{"a GET-only policy on the service", s.enforcesServicePolicy},
+		{"a GET-only policy on the waypoint", s.enforcesGatewayPolicy},
+		{"a policy on a service account", s.enforcesPrincipal},
+		{"policy changes while requests flow", s.changesPolicyUnderLoad},
+		{"istiod dies and comes back", s.survivesIstiod},
+		{"the waypoint is replaced while requests flow", s.rollsOut},
+		{"certificates rotate while requests flow", s.rotatesCertificates},
+	} {
+		if !t.Run(step.name, func(t *testing.T) { step.run(ctx, t) }) {
+			s.explain(t)
+			return
+		}
+	}
+}
