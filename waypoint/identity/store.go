@@ -240,12 +240,23 @@ func (s *Store) SetAnchors(pem []byte) error {
 }
 
 // SetExtraAnchors replaces the roots that the mesh configuration adds (ProxyConfig.caCertificatesPem).
+// They are checked at once: found bad only when the issuer's roots arrive, they would keep these out too.
 func (s *Store) SetExtraAnchors(pems []string) error {
+	for i, p := range pems {
+		if _, err := parseCertificates([]byte(p)); err != nil {
+			return fmt.Errorf("caCertificatesPem[%d]: %w", i, err)
+		}
+	}
 	return s.rebuildAnchors(func() { s.extra = slices.Clone(pems) })
 }
 
 // SetCRL replaces the revocation lists (PEM) that apply to `ROOTCA`; nil removes them.
 func (s *Store) SetCRL(pem []byte) error {
+	if len(pem) > 0 {
+		if _, err := parseCRLs(pem); err != nil {
+			return err
+		}
+	}
 	return s.rebuildAnchors(func() { s.crl = slices.Clone(pem) })
 }
 

@@ -83,6 +83,9 @@ func TestPrivateKeyIsNotKeptInDump(t *testing.T) {
 func TestTrustBundleMerges(t *testing.T) {
 	a, b := newTestCA(t, "a", nil), newTestCA(t, "b", nil)
 	s := NewStore(StoreOptions{})
+	if s.SetExtraAnchors([]string{"rubbish"}) == nil || s.SetCRL([]byte("rubbish")) == nil {
+		t.Error("rubbish is found only when the issuer's roots arrive, and would keep them out")
+	}
 	wantError(t, s.SetExtraAnchors([]string{string(b.pem)}), "")
 	if s.Ready(TrustBundle) {
 		t.Error("extra anchors alone made a trust bundle")
@@ -91,8 +94,7 @@ func TestTrustBundleMerges(t *testing.T) {
 	if n := len(s.Secrets()[0].Anchors); n != 2 {
 		t.Errorf("%d anchors", n)
 	}
-	wantError(t, s.SetExtraAnchors([]string{"rubbish"}), "")
-	// A block that is no certificate is skipped, as OpenSSL does; a broken certificate is an error.
+	wantError(t, s.SetExtraAnchors([]string{"rubbish"}), "caCertificatesPem[0]: no PEM certificate")
 	if err := s.SetExtraAnchors([]string{"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"}); err == nil {
 		t.Error("a broken root was taken")
 	}
