@@ -62,25 +62,25 @@ func Compile(list []*accesslogv3.AccessLog, files *Files, o format.Options) (log
 
 // sink reads the logger itself. line is nil for a type that is not supported.
 func sink(l *accesslogv3.AccessLog, o format.Options) (line format.Line, path string, err error) {
-	any := l.GetTypedConfig()
+	config := l.GetTypedConfig()
 	switch {
-	case any.MessageIs((*filev3.FileAccessLog)(nil)):
+	case config.MessageIs((*filev3.FileAccessLog)(nil)):
 		c := &filev3.FileAccessLog{}
-		if err = any.UnmarshalTo(c); err != nil {
+		if err = config.UnmarshalTo(c); err != nil {
 			return nil, "", err
 		}
 		line, err = fileFormat(c, o)
 		return line, c.GetPath(), err
-	case any.MessageIs((*streamv3.StdoutAccessLog)(nil)):
+	case config.MessageIs((*streamv3.StdoutAccessLog)(nil)):
 		c := &streamv3.StdoutAccessLog{}
-		if err = any.UnmarshalTo(c); err != nil {
+		if err = config.UnmarshalTo(c); err != nil {
 			return nil, "", err
 		}
 		line, err = logFormat(c.GetLogFormat(), o)
 		return line, "/dev/stdout", err
-	case any.MessageIs((*streamv3.StderrAccessLog)(nil)):
+	case config.MessageIs((*streamv3.StderrAccessLog)(nil)):
 		c := &streamv3.StderrAccessLog{}
-		if err = any.UnmarshalTo(c); err != nil {
+		if err = config.UnmarshalTo(c); err != nil {
 			return nil, "", err
 		}
 		line, err = logFormat(c.GetLogFormat(), o)
