@@ -35,7 +35,7 @@ func (w *window) taken(queued int, c *Conn) uint32 {
 // makes a window grow.
 func (w *window) adapt(c *Conn) {
 	now := int64(time.Since(c.began))
-	fast := now-w.updated < max(c.rtt.Load(), int64(minRTT))
+	fast := w.updated > 0 && now-w.updated < max(c.rtt.Load(), int64(minRTT))
 	w.updated = now
 	initial := int64(c.opts.InitialWindow)
 	switch {
