@@ -89,6 +89,8 @@ func sink(l *accesslogv3.AccessLog, o format.Options) (line format.Line, path st
 	return nil, "", nil
 }
 
+// fileFormat reads log_format or one of its three predecessors. The oldest JSON form (json_format) prints numbers as numbers
+// like the others; Envoy turns all its values into text.
 func fileFormat(c *filev3.FileAccessLog, o format.Options) (format.Line, error) {
 	var json *structpb.Struct
 	switch c.GetAccessLogFormat().(type) {

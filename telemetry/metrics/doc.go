@@ -13,6 +13,9 @@
 // [Registry] holds all three and renders them: [Registry.ProxyHandler] for port 15090, [Registry.MergedHandler] for 15020,
 // where the agent's metrics (prefix istio_agent_) come first and the proxy's follow.
 //
+// The package has two metrics of its own: waypoint_telemetry_series (label sets that exist) and
+// waypoint_telemetry_series_overflow_total (label sets that did not fit).
+//
 // Series expire when idle, and their number is bounded: a peer must not be able to fill our memory by inventing label
 // values. What does not fit is counted in one series with unknown labels, and how often that happens is a metric itself.
 package metrics

@@ -369,3 +369,21 @@ func TestBuckets(t *testing.T) {
 		t.Error("default bounds are still there")
 	}
 }
+
+// Label values are hostile: quotes, line breaks, bytes that are not UTF-8. The scrape stays readable.
+func TestHostileLabels(t *testing.T) {
+	m := NewMesh(MeshOptions{Now: at(start)})
+	c, _ := m.Chain(&stats.PluginConfig{Reporter: stats.Reporter_SERVER_GATEWAY}) // the Host header may become a label
+	r := telemetry.Record{Start: start, Authority: "a\"b\\c\nd\xff}"}
+	c.ObserveHTTP(&r)
+	parser := expfmt.NewTextParser(model.LegacyValidation)
+	families, err := parser.TextToMetricFamilies(strings.NewReader(render(t, m)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, l := range families["istio_requests_total"].GetMetric()[0].GetLabel() {
+		if l.GetName() == "destination_service" && l.GetValue() != "a\"b\\c\nd\uFFFD}" {
+			t.Errorf("the label is %q", l.GetValue())
+		}
+	}
+}

@@ -145,7 +145,7 @@ func celLiteral(expr string) (string, bool) {
 	return body, true
 }
 
-// labels applies the policy of one metric to its default labels, and renders them.
+// render applies the policy of one metric to its default labels, and renders them.
 func (p *metricPolicy) render(labels []labelAssignment) string {
 	out := make([]labelAssignment, 0, len(labels)+len(p.set))
 	for _, l := range labels {
@@ -167,7 +167,8 @@ func (p *metricPolicy) render(labels []labelAssignment) string {
 	return renderLabels(out)
 }
 
-// renderLabels writes name="value" pairs, escaped as the text format wants, without the braces.
+// renderLabels writes name="value" pairs, escaped as the text format wants, without the braces. Values that are not UTF-8
+// would make Prometheus refuse the whole scrape.
 func renderLabels(labels []labelAssignment) string {
 	var b strings.Builder
 	for i, l := range labels {
@@ -176,7 +177,7 @@ func renderLabels(labels []labelAssignment) string {
 		}
 		b.WriteString(l.name)
 		b.WriteString(`="`)
-		labelEscaper.WriteString(&b, l.value) //nolint:errcheck // a strings.Builder does not fail
+		_, _ = labelEscaper.WriteString(&b, strings.ToValidUTF8(l.value, "\uFFFD")) // a strings.Builder does not fail
 		b.WriteByte('"')
 	}
 	return b.String()

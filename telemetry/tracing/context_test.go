@@ -28,6 +28,7 @@ func TestDecide(t *testing.T) {
 		{"overall takes it back", `{"overall_sampling":{"value":0}}`, headers{}, WithReason(low, Sampled), NotTraced, '4'},
 		{"no UUID, but a number", `{}`, headers{}, "00000001-abc", Sampled, 0},
 		{"no number", `{}`, headers{"x-envoy-force-trace": "1"}, "hello-there", NotTraced, 0},
+		{"no number, but a reason", `{}`, headers{}, "zzzzzzzz-0b1c-9f3a-8f7e-1c2b3a4d5e6f", NotTraced, 0},
 	} {
 		got, reason := newTracer(t, p, c.config).Decide(c.headers, c.id)
 		if reason != c.want || c.digit != 0 && got[reasonPosition] != c.digit || c.digit == 0 && got != c.id {

@@ -146,10 +146,10 @@ func (t *Tracer) Decide(h telemetry.Headers, id string) (string, Reason) {
 	if !t.requestID.UseForSampling {
 		n, ok = rand.Uint64N(10000), true
 	}
-	reason := ReasonOf(id)
 	if !ok {
-		return id, reason // an id that gives no number: as it came, neither sampled nor forced
+		return id, NotTraced // an id that gives no number: not ours to decide on, as in Envoy
 	}
+	reason := ReasonOf(id)
 	if reason == NotTraced {
 		_, client := h.Get("x-client-trace-id")
 		_, forced := h.Get("x-envoy-force-trace")
