@@ -2,7 +2,6 @@ package h2
 
 import (
 	"bytes"
-	"context"
 	"crypto/tls"
 	"fmt"
 	"hash/crc32"
@@ -355,7 +354,7 @@ func TestConnectionLossResetsStreams(t *testing.T) {
 	kill := make(chan net.Conn, 1)
 	addr := listen(t, func(nc net.Conn) {
 		kill <- nc
-		_ = NewServer(nc, Options{}, func(s *Stream) { <-context.Background().Done() }).Serve()
+		_ = NewServer(nc, Options{}, func(s *Stream) { <-s.c.Done() }).Serve()
 	})
 	c := dialOurs(t, addr, Options{})
 	s := open(t, c, get("/"), false)
