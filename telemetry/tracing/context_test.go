@@ -171,3 +171,28 @@ func TestIDForms(t *testing.T) {
 		}
 	}
 }
+
+// Whatever the headers say, extraction does not panic, and what it accepts is a valid parent that survives a round trip.
+func FuzzExtract(f *testing.F) {
+	f.Add("463ac35c9f6413ad48485a3953bb6124-a2fb4a1d1a96d312-1", "463ac35c9f6413ad", "00-463ac35c9f6413ad48485a3953bb6124-a2fb4a1d1a96d312-01")
+	f.Fuzz(func(t *testing.T, single, multi, traceparent string) {
+		for _, in := range []incoming{
+			extractB3(headers{"b3": single}), extractB3(headers{"x-b3-traceid": multi, "x-b3-spanid": multi}), extractW3C(headers{"traceparent": traceparent}),
+		} {
+			if !in.ok {
+				continue
+			}
+			if !in.parent.valid() {
+				t.Errorf("%+v is accepted", in.parent)
+			}
+			b3, w3c := headers{}, headers{}
+			injectB3(b3, &in.parent)
+			injectW3C(w3c, &in.parent)
+			for _, h := range []incoming{extractB3(b3), extractW3C(w3c)} {
+				if !h.ok || h.parent.traceID() != in.parent.traceID() || h.parent.span != in.parent.span {
+					t.Errorf("%+v comes back as %+v", in.parent, h.parent)
+				}
+			}
+		}
+	})
+}
