@@ -17,7 +17,6 @@ type chunkState uint8
 const (
 	atSize     chunkState = iota // before the first digit
 	inSize                       // after a digit
-	afterSize                    // white space after the digits: a semicolon must come
 	inExt                        // in an extension, which is dropped
 	atSizeLF                     // after the CR of the size line
 	inData                       // left > 0
@@ -67,11 +66,6 @@ func (d *chunks) step(c byte) error {
 			return bad("a chunk size is not hexadecimal")
 		}
 		return d.afterDigits(c)
-	case afterSize:
-		if c == '\r' {
-			return bad("white space after a chunk size")
-		}
-		return d.afterDigits(c)
 	case inExt:
 		if c == '\r' {
 			d.state = atSizeLF
@@ -101,7 +95,8 @@ func (d *chunks) afterDigits(c byte) error {
 	case c == ';':
 		d.state = inExt
 	case space(c):
-		d.state = afterSize
+		// RFC 9112, 7.1.1 has it as "bad white space" before a semicolon; parsers differ, and nobody sends it.
+		return bad("white space after a chunk size")
 	default:
 		return bad("a chunk size is not hexadecimal")
 	}

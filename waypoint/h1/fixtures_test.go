@@ -71,7 +71,7 @@ func verdicts(out string) string {
 	return strings.Join(lines, "\n")
 }
 
-func fixtureInput(t *testing.T, body string) (in []byte, with string) {
+func fixtureInput(t testing.TB, body string) (in []byte, with string) {
 	for l := range strings.SplitSeq(body, "\n") {
 		if w, ok := strings.CutPrefix(l, "with "); ok {
 			with = w
