@@ -2,8 +2,8 @@ package h1
 
 // chunks decodes the chunked coding (RFC 9112, 7.1) over whatever bytes are there. It is a value: a copy can look ahead.
 //
-//	┌──────── size line ────────┐        ┌─ data ─┐
-//	1*HEXDIG [BWS ";" …] CR LF  ──────►  n bytes   CR LF ──► size line …        size 0 ──► trailer section
+//	┌─ size line ──────────┐      ┌─ data ─┐
+//	1*HEXDIG [";" …] CR LF  ────► n bytes    CR LF ──► size line … size 0 ──► trailer section
 type chunks struct {
 	state    chunkState
 	left     int64 // data bytes of this chunk that were not taken yet

@@ -1,9 +1,9 @@
 package h1
 
 import (
-	"errors"
 	"io"
 
+	"github.com/gowaypoint/gowaypoint/waypoint/header"
 	"github.com/gowaypoint/gowaypoint/waypoint/message"
 )
 
@@ -64,7 +64,8 @@ func (c *ClientConn) Close() {
 }
 
 // WriteHead writes the request head: with path as the target, or the authority for CONNECT, and the authority as Host. It
-// waits for the body unless end, or unless another protocol is asked for. An extended CONNECT (HTTP/2's form of Upgrade,
+// waits for the body unless end, or unless another protocol or a 100 is asked for: then the backend's word comes first. A head
+// that cannot be sent is an error, and nothing is sent. An extended CONNECT (HTTP/2's form of Upgrade,
 // RFC 8441) becomes a GET with Upgrade, as in Envoy.
 func (s *ClientStream) WriteHead(h *message.Head, end bool) error {
 	if err := s.local(); err != nil {
@@ -86,7 +87,7 @@ func (s *ClientStream) WriteHead(h *message.Head, end bool) error {
 	}
 	n, err := length(&h.Fields)
 	if err != nil || !validToken(method) || !visible(target) || !visible(h.Authority) {
-		return w.abort(errors.Join(errHead, err))
+		return w.reject(errHead)
 	}
 	s.q = asked{head: method == "HEAD", connect: method == "CONNECT", upgrade: h.Upgrade}
 
@@ -103,7 +104,7 @@ func (s *ClientStream) WriteHead(h *message.Head, end bool) error {
 	other := s.q.connect || s.q.upgrade != ""
 	switch {
 	case (end || other) && n > 0:
-		return w.abort(errTooShort)
+		return w.reject(errTooShort)
 	case other:
 		w.kind, end, n = noBody, true, -1
 		if s.q.upgrade != "" {
@@ -122,7 +123,7 @@ func (s *ClientStream) WriteHead(h *message.Head, end bool) error {
 	}
 	w.left = n
 	w.done.Store(end)
-	return s.why(w.finishHead(&hw, n, end))
+	return s.why(w.finishHead(&hw, n, end || h.Fields.Has(header.Expect)))
 }
 
 // bodiless are the methods whose requests need not say that they have no body; the list is Envoy's.

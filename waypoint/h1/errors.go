@@ -9,22 +9,26 @@ import (
 
 // Envoy's response code details, from its HTTP/1 codec and connection manager.
 const (
-	detailCodec              = "http1.codec_error"
-	detailTooManyHeaders     = "http1.too_many_headers"
-	detailHeadersTooLarge    = "http1.headers_too_large"
-	detailInvalidCharacters  = "http1.invalid_characters"
-	detailConnectionHeader   = "http1.connection_header_rejected"
-	detailInvalidURL         = "http1.invalid_url"
-	detailInvalidScheme      = "http1.invalid_scheme"
-	detailTransferEncoding   = "http1.invalid_transfer_encoding"
-	detailTENotAllowed       = "http1.transfer_encoding_not_allowed"
-	detailLengthAndChunked   = "http1.content_length_and_chunked_not_allowed"
-	detailLengthNotAllowed   = "http1.content_length_not_allowed"
-	detailBodyDisallowed     = "http1.body_disallowed"
-	detailUnderscore         = "http1.unexpected_underscore"
-	detailInvalidAuthority   = "http.invalid_authority"
-	detailMissingHost        = "missing_host_header"
-	detailLowVersion         = "low_version"
+	detailCodec             = "http1.codec_error"
+	detailTooManyHeaders    = "http1.too_many_headers"
+	detailHeadersTooLarge   = "http1.headers_too_large"
+	detailInvalidCharacters = "http1.invalid_characters"
+	detailConnectionHeader  = "http1.connection_header_rejected"
+	detailInvalidURL        = "http1.invalid_url"
+	detailInvalidScheme     = "http1.invalid_scheme"
+	detailTransferEncoding  = "http1.invalid_transfer_encoding"
+	detailTENotAllowed      = "http1.transfer_encoding_not_allowed"
+	detailLengthAndChunked  = "http1.content_length_and_chunked_not_allowed"
+	detailLengthNotAllowed  = "http1.content_length_not_allowed"
+	detailBodyDisallowed    = "http1.body_disallowed"
+	detailUnderscore        = "http1.unexpected_underscore"
+	detailInvalidAuthority  = "http.invalid_authority"
+	detailMissingHost       = "missing_host_header"
+	detailLowVersion        = "low_version"
+)
+
+// The statuses that the codec looks at or answers with.
+const (
 	statusBadRequest         = 400
 	statusUpgradeRequired    = 426
 	statusHeadersTooLarge    = 431

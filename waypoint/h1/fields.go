@@ -101,26 +101,37 @@ type connection struct {
 // framing fields besides.
 func (c *connection) read(value string, f *header.Fields) error {
 	for part := range strings.SplitSeq(value, ",") {
-		name := strings.ToLower(strings.Trim(part, " \t"))
+		name := strings.Trim(part, " \t")
+		if name == "" {
+			continue
+		}
 		if c.nominated++; c.nominated >= maxNominated {
 			return malformed(statusBadRequest, detailConnectionHeader, "Connection names too many fields")
 		}
 		switch {
-		case name == "close":
+		case strings.EqualFold(name, "close"):
 			c.close = true
-		case name == "keep-alive":
+		case strings.EqualFold(name, "keep-alive"):
 			c.keepAlive = true
-		case name == "upgrade":
+		case strings.EqualFold(name, "upgrade"):
 			c.upgrade = true
-		case name == "te":
-			// Reduced to "trailers" in any case, which passes (RFC 9110, 10.1.4; Envoy).
-		case name == "", name == "connection":
-		case name == "host", name == "content-length", name == "transfer-encoding", name == "forwarded", name[0] == ':',
-			strings.HasPrefix(name, "x-forwarded-"):
-			return malformed(statusBadRequest, detailConnectionHeader, "Connection names "+name)
+		case strings.EqualFold(name, "te"), strings.EqualFold(name, "connection"), strings.EqualFold(name, "transfer-encoding"):
+			// Consumed in any case; of TE, "trailers" passes (RFC 9110, 10.1.4; Envoy). Naming Transfer-Encoding
+			// is superfluous, but some backends do it.
 		default:
+			if name = strings.ToLower(name); notToNominate(name) {
+				return malformed(statusBadRequest, detailConnectionHeader, "Connection names "+name)
+			}
 			f.DelName(name)
 		}
 	}
 	return nil
+}
+
+func notToNominate(name string) bool {
+	switch name {
+	case "host", "content-length", "forwarded":
+		return true
+	}
+	return name[0] == ':' || strings.HasPrefix(name, "x-forwarded-")
 }

@@ -71,10 +71,14 @@ func (c *collected) collect(text string, lines []line, f *header.Fields) error {
 	}
 	if c.connections {
 		for _, l := range lines {
-			if name := text[l.name:l.nameEnd]; name != "connection" && name != "proxy-connection" {
+			name, value := text[l.name:l.nameEnd], text[l.value:l.valueEnd]
+			if name == "proxy-connection" && token(value, "close") {
+				c.connection.close = true // not a standard field: it nominates nothing (Envoy the same)
+			}
+			if name != "connection" {
 				continue
 			}
-			if err := c.read(text[l.value:l.valueEnd], f); err != nil {
+			if err := c.read(value, f); err != nil {
 				return err
 			}
 		}

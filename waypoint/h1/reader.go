@@ -113,11 +113,12 @@ func (r *reader) finish() {
 func (r *reader) read(p []byte) (n int, err error) {
 	switch {
 	case r.wire.Load():
-		n, err = r.some(p)
-		if err == nil || err == io.EOF {
-			return n, err
+		if n, err = r.some(p); err == io.EOF {
+			r.done.Store(true)
+		} else if err != nil {
+			err = lost(err)
 		}
-		return n, lost(err)
+		return n, err
 	case r.err != nil:
 		return 0, r.err
 	case len(p) == 0:

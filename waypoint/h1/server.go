@@ -20,12 +20,13 @@ type ServerConn struct {
 // ServerStream is one request and its response. It is reused for the next request of its connection.
 type ServerStream struct {
 	stream
-	c       *ServerConn
-	req     framing
-	method  string
-	upgrade bool
-	broken  bool        // where the next request begins is not known
-	asked   atomic.Bool // the client waits for a 100, and has none yet
+	c         *ServerConn
+	req       framing
+	method    string
+	upgrade   bool        // another protocol is asked for: CONNECT, or wanted
+	wanted    string      // the value of Upgrade
+	broken    bool        // where the next request begins is not known
+	expecting atomic.Bool // the client waits for a 100, and has none yet
 }
 
 // NewServerConn takes over a connection, with the bytes of Options.Prefix before what c gives.
@@ -46,7 +47,7 @@ func (c *ServerConn) Next() (message.Stream, error) {
 	s := &c.s
 	s.begin()
 	s.broken, s.upgrade, s.method, s.req = false, false, "", framing{}
-	s.asked.Store(false)
+	s.expecting.Store(false)
 	if s.in.buf == nil {
 		n, err := readSome(s.conn, c.wait[:])
 		if err != nil {
@@ -81,8 +82,8 @@ func (s *ServerStream) ReadHead(h *message.Head) (end bool, err error) {
 	s.in.skip(len(b))
 	s.broken, s.reuse, s.version = false, s.req.keepAlive, s.req.version
 	end = s.in.begin(&s.req)
-	s.asked.Store(s.req.expect && !end)
-	s.upgrade = h.Upgrade != "" || h.Method == "CONNECT"
+	s.expecting.Store(s.req.expect && !end)
+	s.wanted, s.upgrade = h.Upgrade, h.Upgrade != "" || h.Method == "CONNECT"
 	return end && !s.upgrade, nil
 }
 
@@ -113,7 +114,8 @@ func (s *ServerStream) head(h *message.Head) ([]byte, error) {
 // WriteHead writes a response head. Informational heads and an upgrade leave at once, others wait for the body unless end.
 //
 // The framing is the codec's: content-length if h has it, else chunked (HTTP/1.0: until the end of the connection); nothing
-// for 1xx, 204, and a 2xx to CONNECT; for HEAD and 304 what h declares.
+// for 1xx, 204, and a 2xx to CONNECT; for HEAD and 304 what h declares. A head that cannot be sent is an error, nothing is
+// sent, and another head may be written instead.
 func (s *ServerStream) WriteHead(h *message.Head, end bool) error {
 	if err := s.local(); err != nil {
 		return err
@@ -129,7 +131,7 @@ func (s *ServerStream) WriteHead(h *message.Head, end bool) error {
 	}
 	n, err := length(&h.Fields)
 	if err != nil {
-		return w.abort(err)
+		return w.reject(err)
 	}
 	hw := w.head()
 	if s.version == message.HTTP10 {
@@ -144,19 +146,26 @@ func (s *ServerStream) WriteHead(h *message.Head, end bool) error {
 	hw.fields(&h.Fields)
 
 	if h.Informational() {
-		s.asked.Store(s.asked.Load() && h.Status != 100)
+		s.expecting.Store(s.expecting.Load() && h.Status != 100)
 		return s.why(w.finishHead(&hw, -1, true))
 	}
 	w.headed = true
 	if s.upgrade && (h.Status == statusSwitchingProtocols || s.method == "CONNECT" && h.Status/100 == 2) {
 		if h.Status == statusSwitchingProtocols {
+			granted := h.Upgrade
+			if granted == "" {
+				granted = s.wanted // an HTTP/2 backend only says yes
+			}
 			hw.field("connection", "upgrade")
-			hw.field("upgrade", h.Upgrade)
+			hw.field("upgrade", granted)
 		}
 		w.kind = raw
+		if err = w.finishHead(&hw, -1, true); err != nil {
+			return s.why(err)
+		}
 		s.in.done.Store(false)
 		s.in.wire.Store(true)
-		if err = w.finishHead(&hw, -1, true); err == nil && end {
+		if end {
 			err = w.close(nil)
 		}
 		return s.why(err)
@@ -167,7 +176,7 @@ func (s *ServerStream) WriteHead(h *message.Head, end bool) error {
 	case s.method == "HEAD", h.Status == 304:
 		w.kind = dropped
 	case end && n > 0:
-		return w.abort(errTooShort)
+		return w.reject(errTooShort)
 	case end:
 		w.kind, n = fixed, 0
 	case n >= 0:
@@ -193,7 +202,7 @@ func (s *ServerStream) mustClose() bool {
 		return true
 	case s.upgrade:
 		return true // refused; the client may have sent bytes of the other protocol already
-	case s.asked.Load():
+	case s.expecting.Load():
 		return !s.in.begun.Load() // whether the body that waits for a 100 will come is not known (RFC 9110, 10.1.1)
 	}
 	return false

@@ -70,7 +70,7 @@ func (s *stream) OnReset(f func(*message.ResetError)) {
 	s.mu.Lock()
 	s.onReset = f
 	s.mu.Unlock()
-	if e := s.gone.Load(); e != nil && f != nil {
+	if e := s.gone.Load(); e != nil && f != nil && !s.complete() {
 		s.mu.Lock()
 		mine := s.onReset != nil // else peerReset has taken it
 		s.onReset = nil

@@ -117,7 +117,7 @@ func (w *writer) finishHead(h *headWriter, declared int64, now bool) error {
 	h.end()
 	w.buf.data = h.b
 	if !h.ok() {
-		return w.abort(errHead)
+		return w.reject(errHead)
 	}
 	if now {
 		return w.flush()
@@ -232,6 +232,13 @@ func (w *writer) close(trailer *header.Fields) error {
 	}
 	w.done.Store(true)
 	return w.flush()
+}
+
+// reject refuses a head of which nothing was sent: another may take its place.
+func (w *writer) reject(err error) error {
+	w.drop()
+	w.begin()
+	return err
 }
 
 // abort ends a message that cannot be ended properly: the peer must not take it for whole.

@@ -138,6 +138,9 @@ func TestRequestsOnTheWire(t *testing.T) {
 			want: "CONNECT a:1 HTTP/1.1\r\nhost: a:1\r\n\r\n"},
 		{name: "upgrade", head: message.Head{Method: "GET", Path: "/", Authority: "a", Upgrade: "websocket"},
 			want: "GET / HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n"},
+		{name: "a head that asks for a 100 does not wait", head: message.Head{Method: "PUT", Path: "/", Authority: "a",
+			Fields: fields("expect: 100-continue", "content-length: 2")},
+			want: "PUT / HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\ncontent-length: 2\r\n\r\n"},
 		{name: "extended CONNECT", head: message.Head{Method: "CONNECT", Path: "/", Authority: "a", Upgrade: "websocket"},
 			want: "GET / HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n"},
 	} {
@@ -184,7 +187,7 @@ func TestInjectionIsNotSent(t *testing.T) {
 	} {
 		wire := &tape{}
 		s := NewClientConn(wire, Options{}).Stream()
-		if err := s.WriteHead(&h, false); !errors.Is(err, errHead) || !wire.reset || len(wire.out) > 0 {
+		if err := s.WriteHead(&h, false); !errors.Is(err, errHead) || wire.reset || len(wire.out) > 0 {
 			t.Errorf("%s as a request: %v, reset %v, sent %q", name, err, wire.reset, wire.out)
 		}
 		if h.Fields.Len() == 0 {
@@ -193,8 +196,11 @@ func TestInjectionIsNotSent(t *testing.T) {
 		h.Status = 200
 		wire = &tape{in: []byte("GET / HTTP/1.1\r\nHost: a\r\n\r\n")}
 		_, server, _ := exchangeOn(t, wire, Options{})
-		if err := server.WriteHead(&h, false); !errors.Is(err, errHead) || !wire.reset || len(wire.out) > 0 {
+		if err := server.WriteHead(&h, false); !errors.Is(err, errHead) || wire.reset || len(wire.out) > 0 {
 			t.Errorf("%s as a response: %v, reset %v, sent %q", name, err, wire.reset, wire.out)
+		}
+		if err := server.WriteHead(&message.Head{Status: 502}, true); err != nil || len(wire.out) == 0 {
+			t.Errorf("%s: no answer can take its place: %v", name, err)
 		}
 	}
 }
