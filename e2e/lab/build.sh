@@ -24,13 +24,19 @@ mkdir -p "$dir/bin" "$dir/crds"
 exec 9>"$dir/lock"
 flock 9
 
+# What istiod and istioctl call themselves; a development build says "unknown",
+# which hides mistakes in how versions are shown.
+revision=$(cd istio && go list -m -f '{{.Version}}' istio.io/istio)
+version=istio.io/istio/pkg/version
+stamp="-X $version.buildVersion=1.32-alpha.${revision##*-} -X $version.buildGitRevision=${revision##*-} -X $version.buildStatus=Clean"
+
 # build MODULE PACKAGE NAME builds one command, unless it is there already. The
 # rename makes a half-written binary of an interrupted build impossible.
 build() {
 	[[ -x $dir/bin/$3 ]] && return
 	local began=$SECONDS
 	echo "building $3 ($2)" >&2
-	(cd "$1" && go build -trimpath -ldflags='-s -w' -o "$dir/bin/$3.part" "$2")
+	(cd "$1" && go build -trimpath -ldflags="-s -w $stamp" -o "$dir/bin/$3.part" "$2")
 	mv "$dir/bin/$3.part" "$dir/bin/$3"
 	echo "built $3 in $((SECONDS - began)) s" >&2
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	clientset "k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/gowaypoint/gowaypoint/e2e/lab/runner"
@@ -32,6 +33,7 @@ type Lab struct {
 	kubernetes *kubernetes
 	istiod     *process
 	manifests  *manifests
+	config     *rest.Config
 	logf       func(string, ...any)
 	stop       context.CancelFunc
 	background sync.WaitGroup // the pod runner
@@ -68,6 +70,7 @@ func Start(ctx context.Context, logf func(format string, args ...any)) (lab *Lab
 		return nil, err
 	}
 	config.QPS, config.Burst = 500, 500 // the API server is ours alone
+	l.config = config
 	l.Kube, err = clientset.NewForConfig(config)
 	if err == nil {
 		l.manifests, err = newManifests(config)

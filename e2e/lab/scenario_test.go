@@ -185,11 +185,14 @@ func (a answer) String() string {
 }
 
 // send makes one request to helloworld; its URL names the service as a client
-// in the mesh would.
-func send(client *http.Client, method string) answer {
+// in the mesh would. Headers are names and values in turn.
+func send(client *http.Client, method string, headers ...string) answer {
 	r, err := http.NewRequest(method, "http://helloworld.default.svc.cluster.local:5000/hello", nil)
 	if err != nil {
 		return answer{err: err}
+	}
+	for i := 0; i+1 < len(headers); i += 2 {
+		r.Header.Set(headers[i], headers[i+1])
 	}
 	response, err := client.Do(r)
 	if err != nil {
@@ -251,7 +254,7 @@ func startLoad(pool *ztun.Pool, vip string) *load {
 					l.failures = append(l.failures, fmt.Sprintf("%s %s", time.Now().Format("15:04:05.000"), a))
 				}
 				l.mu.Unlock()
-				time.Sleep(10 * time.Millisecond) // the machine has other things to do
+				time.Sleep(20 * time.Millisecond) // the machine has other things to do
 			}
 		})
 	}

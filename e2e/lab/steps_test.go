@@ -4,13 +4,16 @@ package lab
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 )
@@ -67,6 +70,37 @@ func (s *scenario) reachesPodsDirectly(ctx context.Context, t *testing.T) {
 	}
 }
 
+// looksIntoPods goes the ways that kubectl and istioctl go: API server, then
+// the runner's kubelet API.
+func (s *scenario) looksIntoPods(ctx context.Context, t *testing.T) {
+	pod := s.hello[0]
+	version := pod.Labels["version"]
+	out, err := s.Exec(ctx, namespace, pod.Name, "/helloworld", "version")
+	if err != nil || strings.TrimSpace(out) != version {
+		t.Errorf("exec: %q, %v", out, err)
+	}
+	if _, err := s.Exec(ctx, namespace, pod.Name, "/helloworld", "nonsense"); err == nil || !strings.Contains(err.Error(), "exit code 1") {
+		t.Errorf("exec of a command that fails: %v", err)
+	}
+	if _, err := s.Exec(ctx, namespace, pod.Name, "curl"); err == nil {
+		t.Error("exec of a command that is not there succeeded")
+	}
+	logs, err := s.Kube.CoreV1().Pods(namespace).GetLogs(pod.Name, &corev1.PodLogOptions{}).DoRaw(ctx)
+	if err != nil || !strings.Contains(string(logs), "version "+version+" serves") {
+		t.Errorf("logs: %q, %v", logs, err)
+	}
+	// istioctl asks istiod through a forwarded port, that of its mirror pod.
+	out, err = s.Istioctl(ctx, "proxy-status")
+	if err != nil {
+		t.Errorf("proxy-status: %v", err)
+	}
+	t.Log(out)
+	out, err = s.Istioctl(ctx, "version")
+	if err != nil || !strings.Contains(out, "control plane version: 1.") {
+		t.Errorf("version: %q, %v", out, err)
+	}
+}
+
 func (s *scenario) appliesWaypoint(ctx context.Context, t *testing.T) {
 	out, err := s.Istioctl(ctx, "waypoint", "apply", "-n", namespace, "--for", "all", "--enroll-namespace")
 	if err != nil {
@@ -104,24 +138,22 @@ func (s *scenario) swapsImage(ctx context.Context, t *testing.T) {
 func (s *scenario) isListedBySyncStatus(ctx context.Context, t *testing.T) {
 	pod := s.waitReady(ctx, t, waypointPods, 1)[0].Name
 	eventually(t, time.Minute, func() error {
-		out, err := s.Istioctl(ctx, "proxy-status", "-o", "json")
-		if err != nil {
-			return err
-		}
 		table, err := s.Istioctl(ctx, "proxy-status", "-v", "1")
 		if err != nil {
 			return err
 		}
 		for _, line := range strings.Split(table, "\n") {
-			if strings.HasPrefix(line, pod+".") {
-				if strings.Contains(line, "STALE") || strings.Contains(line, "ERROR") || !strings.Contains(line, "SYNCED") {
-					return fmt.Errorf("not in sync: %s", line)
-				}
-				t.Log(line)
-				return nil
+			if !strings.HasPrefix(line, pod+"."+namespace) {
+				continue
 			}
+			t.Log(line)
+			// Clusters, listeners and endpoints at least.
+			if strings.Contains(line, "STALE") || strings.Contains(line, "ERROR") || strings.Count(line, "SYNCED") < 3 {
+				return fmt.Errorf("not in sync: %s", line)
+			}
+			return nil
 		}
-		return fmt.Errorf("%s is not listed in:\n%s\n%s", pod, table, out)
+		return fmt.Errorf("%s is not listed in:\n%s", pod, table)
 	})
 	// The path that all tools take: port-forward to the admin port.
 	for _, what := range []string{"cluster", "listener", "endpoint"} {
@@ -162,6 +194,67 @@ func (s *scenario) passesEverything(ctx context.Context, t *testing.T) {
 			t.Errorf("pod %s saw %q as its peers, want the waypoint", pod.Name, peers)
 		}
 	}
+}
+
+// reachesPodsThroughWaypoint sends what ztunnel sends for a workload that has a
+// waypoint: CONNECT to the pod's own address.
+func (s *scenario) reachesPodsThroughWaypoint(_ context.Context, t *testing.T) {
+	for _, pod := range s.hello {
+		for range 3 { // not by luck
+			a := request(t, s.tunnels.HTTP(pod.Status.PodIP+":5000", false), http.MethodGet)
+			if a.status != http.StatusOK || a.version != pod.Labels["version"] {
+				t.Errorf("pod %s: %s", pod.Name, a)
+			}
+		}
+	}
+}
+
+func (s *scenario) routes(ctx context.Context, t *testing.T) {
+	rules := `
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: by-header, namespace: default}
+spec:
+  parentRefs: [{kind: Service, group: '', name: helloworld, port: 5000}]
+  rules:
+  - matches: [{headers: [{name: x-want, value: v2}]}]
+    backendRefs: [{name: helloworld-v2, port: 5000}]
+  - backendRefs: [{name: helloworld-v1, port: 5000}]
+`
+	services := ""
+	for _, version := range []string{"v1", "v2"} {
+		services += fmt.Sprintf(`---
+apiVersion: v1
+kind: Service
+metadata: {name: helloworld-%[1]s, namespace: default}
+spec:
+  selector: {app: helloworld, version: %[1]s}
+  ports: [{name: http, port: 5000}]
+`, version)
+	}
+	s.apply(ctx, t, services)
+	s.apply(ctx, t, rules)
+	client := s.tunnels.HTTP(s.vip, true)
+	eventually(t, 30*time.Second, func() error {
+		for range 5 {
+			for want, headers := range map[string][]string{"v1": nil, "v2": {"x-want", "v2"}} {
+				if a := send(client, http.MethodGet, headers...); a.status != http.StatusOK || a.version != want {
+					return fmt.Errorf("with headers %q: %s, want version %s", headers, a, want)
+				}
+			}
+		}
+		return nil
+	})
+	s.remove(ctx, t, rules)
+	s.remove(ctx, t, services)
+	eventually(t, 30*time.Second, func() error {
+		for range 20 {
+			if send(client, http.MethodGet).version == "v2" {
+				return nil
+			}
+		}
+		return errors.New("requests still go to v1 alone")
+	})
 }
 
 func (s *scenario) enforcesServicePolicy(ctx context.Context, t *testing.T) {
@@ -228,6 +321,44 @@ func (s *scenario) enforcesPrincipal(ctx context.Context, t *testing.T) {
 	s.waitStatus(t, other.HTTP(s.vip, true), http.MethodGet, http.StatusOK)
 }
 
+// countsRequests scrapes the waypoint as Prometheus would, by the annotations
+// of its pod.
+func (s *scenario) countsRequests(ctx context.Context, t *testing.T) {
+	pod := s.waitReady(ctx, t, waypointPods, 1)[0]
+	url := "http://" + pod.Status.PodIP + ":" + pod.Annotations["prometheus.io/port"] + pod.Annotations["prometheus.io/path"]
+	labels := []string{
+		`reporter="waypoint"`, `destination_service_name="helloworld"`, `destination_service_namespace="default"`,
+		`source_principal="` + SPIFFE(namespace, "client") + `"`, `source_workload="client"`, `request_protocol="http"`,
+	}
+	eventually(t, 15*time.Second, func() error {
+		answer, err := http.Get(url)
+		if err != nil {
+			return err
+		}
+		text, err := io.ReadAll(answer.Body)
+		_ = answer.Body.Close() // read to its end
+		if err != nil {
+			return err
+		}
+		for _, code := range []string{"200", "403"} {
+			if !hasSeries(string(text), "istio_requests_total", append(labels, `response_code="`+code+`"`)) {
+				return fmt.Errorf("%s has no istio_requests_total with %s and code %s", url, labels, code)
+			}
+		}
+		return nil
+	})
+}
+
+// hasSeries tells whether a scrape has a series with the labels.
+func hasSeries(text, name string, labels []string) bool {
+	for _, line := range strings.Split(text, "\n") {
+		if strings.HasPrefix(line, name+"{") && !slices.ContainsFunc(labels, func(l string) bool { return !strings.Contains(line, l) }) {
+			return true
+		}
+	}
+	return false
+}
+
 func (s *scenario) changesPolicyUnderLoad(ctx context.Context, t *testing.T) {
 	load := startLoad(s.tunnels, s.vip)
 	client := s.tunnels.HTTP(s.vip, true) // one connection, kept over all changes
@@ -267,9 +398,35 @@ func (s *scenario) survivesIstiod(ctx context.Context, t *testing.T) {
 	load.check(t)
 }
 
+func (s *scenario) restarts(ctx context.Context, t *testing.T) {
+	pod := s.waitReady(ctx, t, waypointPods, 1)[0]
+	if err := s.Runner.Kill(namespace, pod.Name); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, time.Minute, func() error {
+		pods, err := s.WaitReady(ctx, namespace, waypointPods, 1, 0)
+		if err == nil && restarts(&pods[0]) != restarts(&pod)+1 {
+			err = fmt.Errorf("%d restarts, want one more than %d", restarts(&pods[0]), restarts(&pod))
+		}
+		return err
+	})
+	s.waitStatus(t, s.tunnels.HTTP(s.vip, false), http.MethodGet, http.StatusOK)
+}
+
 func (s *scenario) rollsOut(ctx context.Context, t *testing.T) {
 	old := s.waitReady(ctx, t, waypointPods, 1)[0]
+	s.tunnels.Close() // so that a GOAWAY can only come from the pod that is replaced
 	load := startLoad(s.tunnels, s.vip)
+	goneAway := make(chan time.Time, 1)
+	go func() {
+		for ctx.Err() == nil {
+			if gone, _ := s.tunnels.Draining(); gone > 0 {
+				goneAway <- time.Now()
+				return
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+	}()
 	time.Sleep(time.Second)
 	patch := fmt.Sprintf(`{"spec":{"template":{"metadata":{"annotations":{"kubectl.kubernetes.io/restartedAt":%q}}}}}`,
 		time.Now().Format(time.RFC3339)) // kubectl rollout restart
@@ -279,14 +436,20 @@ func (s *scenario) rollsOut(ctx context.Context, t *testing.T) {
 	s.waitReplaced(ctx, t, old.Name)
 	time.Sleep(time.Second)
 	load.check(t)
-	if gone, all := s.tunnels.Draining(); gone == 0 {
-		t.Errorf("no GOAWAY on %d connections", all)
-	}
 	exit, ok := s.Runner.LastExit(namespace, old.Name)
-	if !ok || exit.Code != 0 || !exit.Stopping {
-		t.Errorf("the old waypoint ended with %+v (known: %v), want exit code 0 after SIGTERM", exit, ok)
+	if !ok || exit.Code != 0 || exit.Asked.IsZero() {
+		t.Fatalf("the old waypoint ended with %+v (known: %v), want exit code 0 after SIGTERM", exit, ok)
 	}
 	t.Logf("the old waypoint took %v to end", exit.Took)
+	select {
+	case at := <-goneAway:
+		// What is pooled in ztunnels leaves by this and nothing else.
+		if after := at.Sub(exit.Asked); after < 0 || after > time.Second {
+			t.Errorf("GOAWAY came %v after SIGTERM, want it at once", after)
+		}
+	default:
+		t.Error("no GOAWAY was seen")
+	}
 }
 
 func (s *scenario) rotatesCertificates(ctx context.Context, t *testing.T) {

@@ -1,6 +1,6 @@
 // Helloworld is the application of the lab: an HTTP server that tells which
-// version it is and what it was asked, and, as "helloworld pause", a process
-// that only waits, for pods that are nothing but a client's place.
+// version it is and what it was asked. "helloworld pause" only waits, for pods
+// that are nothing but a client's place; "helloworld version" prints the version.
 package main
 
 import (
@@ -17,14 +17,22 @@ import (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
 	defer stop()
-	if len(os.Args) > 1 && os.Args[1] == "pause" {
-		<-ctx.Done()
+	if len(os.Args) > 1 {
+		switch os.Args[1] {
+		case "pause":
+			<-ctx.Done()
+		case "version":
+			fmt.Println(os.Getenv("SERVICE_VERSION"))
+		default:
+			log.Fatalf("unknown command %q", os.Args[1])
+		}
 		return
 	}
 
 	mux := http.NewServeMux()
 	mux.HandleFunc("/hello", hello)
 	server := &http.Server{Addr: ":5000", Handler: mux, ReadHeaderTimeout: 5 * time.Second}
+	log.Printf("version %s serves on %s", os.Getenv("SERVICE_VERSION"), server.Addr)
 	go func() {
 		<-ctx.Done()
 		// Long enough for what a test leaves running.

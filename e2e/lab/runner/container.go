@@ -98,7 +98,7 @@ func (c *container) runOnce(ctx context.Context) (code int, err error) {
 		grace := c.pod.grace
 		c.pod.mu.Unlock()
 		c.terminate(p, grace)
-		exit = Exit{Stopping: true, Took: time.Since(began)}
+		exit = Exit{Asked: began, Took: time.Since(began)}
 	}
 	<-p.done
 	exit.Code = p.code

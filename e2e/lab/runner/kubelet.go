@@ -123,7 +123,9 @@ func (f forwarder) PortForward(ctx context.Context, name, _ string, port int32, 
 	go func() { _, _ = io.Copy(conn, stream); done <- struct{}{} }()
 	go func() { _, _ = io.Copy(stream, conn); done <- struct{}{} }()
 	<-done
-	return errors.Join(conn.Close(), stream.Close())
+	_ = conn.Close() // cuts the other direction
+	_ = stream.Close()
+	return nil
 }
 
 // executor runs further commands in a container.

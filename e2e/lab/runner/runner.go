@@ -48,9 +48,9 @@ type Runner struct {
 
 // Exit tells how a container's process ended.
 type Exit struct {
-	Code     int           // 128+n for signal n
-	Stopping bool          // whether it had been asked to stop
-	Took     time.Duration // from SIGTERM to the end, if so
+	Code  int           // 128+n for signal n
+	Asked time.Time     // when it got SIGTERM because its pod was deleted; zero if it ended by itself
+	Took  time.Duration // from then to the end
 }
 
 // Run serves until ctx ends, then kills what still runs. It registers the
@@ -112,7 +112,7 @@ func (r *Runner) Sandbox(namespace, name string) (*Sandbox, error) {
 	return p.sandbox, nil
 }
 
-// Signal kills, as an accident would, the main process of a pod's first
+// Kill ends, as an accident would, the main process of a pod's first
 // container; it is then restarted like any that ended.
 func (r *Runner) Kill(namespace, name string) error {
 	p := r.find(namespace, name)

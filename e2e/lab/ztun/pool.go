@@ -46,13 +46,27 @@ type StatusError int
 
 func (e StatusError) Error() string { return fmt.Sprintf("CONNECT was answered with %d", int(e)) }
 
+// unusable is the text of the error, not exported by x/net, for a stream that
+// was not even begun because a GOAWAY has come since the connection was picked.
+const unusable = "http2: client connection not usable"
+
 // Connect opens a tunnel to authority, an IP:port. The context governs the
-// opening only.
+// opening only. A CONNECT that a GOAWAY has turned away is not sent again:
+// ztunnel does not do it either, so a good waypoint never lets that happen.
 func (p *Pool) Connect(ctx context.Context, authority string) (net.Conn, error) {
-	c, err := p.connection(ctx)
-	if err != nil {
-		return nil, err
+	for {
+		c, err := p.connection(ctx)
+		if err != nil {
+			return nil, err
+		}
+		conn, err := c.connect(ctx, authority)
+		if err == nil || err.Error() != unusable {
+			return conn, err
+		}
 	}
+}
+
+func (c *connection) connect(ctx context.Context, authority string) (net.Conn, error) {
 	reader, writer := io.Pipe()
 	streaming, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	opened := context.AfterFunc(ctx, cancel)
