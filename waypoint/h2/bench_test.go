@@ -150,9 +150,15 @@ func BenchmarkRequests(b *testing.B) {
 			b.Error(err)
 			return
 		}
-		_ = up.WriteHead(h, true)
-		_, _ = up.ReadHead(h)
-		_ = s.WriteHead(h, false)
+		if err := up.WriteHead(h, true); err != nil {
+			b.Error(err)
+		}
+		if _, err := up.ReadHead(h); err != nil {
+			b.Error(err)
+		}
+		if err := s.WriteHead(h, false); err != nil {
+			b.Error(err)
+		}
 		var buf [4096]byte
 		for {
 			n, err := up.Read(buf[:])

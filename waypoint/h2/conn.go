@@ -221,22 +221,29 @@ func (c *Conn) lookup(id uint32) *Stream {
 	return s
 }
 
-// forget takes a stream out of the connection. It is called once for each stream.
-func (c *Conn) forget(s *Stream, how endedHow) {
+// unlink takes a stream out of the connection. It is called once for each stream, before the peer can learn from a frame of
+// ours that the stream has ended: a client that uses all the streams that it may have opens the next one at once.
+// Callers may hold out.mu.
+func (c *Conn) unlink(s *Stream, how endedHow) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.streams[s.id] == s {
+		delete(c.streams, s.id)
+		c.closedIDs.add(s.id, how)
+	}
+	if c.active--; c.active == 0 {
+		c.idleSince = time.Now()
+	}
+}
+
+// unlinked does what follows from unlink, without locks.
+func (c *Conn) unlinked(s *Stream) {
 	s.recv.mu.Lock()
 	s.recv.window.release(c)
 	s.recv.mu.Unlock()
 
 	c.mu.Lock()
-	if c.streams[s.id] == s {
-		delete(c.streams, s.id)
-		c.closedIDs.add(s.id, how)
-	}
-	c.active--
 	idle := c.active == 0
-	if idle {
-		c.idleSince = time.Now()
-	}
 	finish := idle && c.draining && !c.drainPing
 	c.mu.Unlock()
 	if finish {

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"runtime"
+	"sync"
 	"testing"
 	"time"
 
@@ -257,6 +258,43 @@ func TestHalfCloseIsNotACancel(t *testing.T) {
 	}
 	if h, end := readHead(t, s); h.Status != 200 || !end {
 		t.Error(h.Status, end)
+	}
+}
+
+// Whoever learns that a stream has ended may open the next one: neither side counts it any more.
+func TestAllPlacesInUse(t *testing.T) {
+	const places = 4
+	server, client := pair(t, Options{MaxConcurrentStreams: places}, Options{PeerMaxStreams: places}, func(s *Stream) {
+		var h message.Head
+		_, _ = s.ReadHead(&h)
+		_ = s.WriteHead(ok(), false)
+		_, _ = s.Write([]byte("x"))
+		_ = s.CloseWrite(nil)
+	})
+	var all sync.WaitGroup
+	for range places {
+		all.Go(func() {
+			for range 2000 {
+				s, err := client.Open()
+				if err == nil {
+					err = s.WriteHead(get("/"), true)
+				}
+				if err == nil {
+					_, err = s.ReadHead(new(message.Head))
+				}
+				if err == nil {
+					_, err = io.ReadAll(s)
+				}
+				if err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	all.Wait()
+	if n := server.Stats().Refused; n != 0 {
+		t.Errorf("%d streams refused", n)
 	}
 }
 

@@ -350,11 +350,14 @@ func (c *Conn) endData() error {
 
 // endRecv notes the peer's END_STREAM.
 func (c *Conn) endRecv(s *Stream) {
+	both := s.ended(closedRecv) // first, so that whoever reads the end may open the next stream
 	s.recv.mu.Lock()
 	s.recv.end = true
 	s.recv.mu.Unlock()
 	c.reader.touch(s)
-	s.ended(closedRecv)
+	if both {
+		c.unlinked(s)
+	}
 }
 
 // streamError resets one stream for its peer's fault.

@@ -1,29 +1,35 @@
 package h2
 
 import (
-	"io"
+	"errors"
 	"time"
 
 	"github.com/gowaypoint/gowaypoint/waypoint/message"
 )
 
-// ended notes that one direction has come to its end; when both have, the connection forgets the stream.
-func (s *Stream) ended(direction uint32) {
+// ended notes that one direction has come to its end; when both have, the connection forgets the stream, and the caller has to
+// call Conn.unlinked when it holds no lock.
+func (s *Stream) ended(direction uint32) (both bool) {
 	old := s.closed.Or(direction)
-	if old&closedBoth != closedBoth && (old|direction)&closedBoth == closedBoth {
-		s.c.completed.Add(1)
-		s.c.forget(s, endedWhole)
+	if old&closedBoth == closedBoth || (old|direction)&closedBoth != closedBoth {
+		return false
 	}
+	s.c.completed.Add(1)
+	s.c.unlink(s, endedWhole)
+	return true
 }
 
 // Reset implements [message.Stream]. It also drops what was received and not read.
 func (s *Stream) Reset(code message.ResetCode) {
 	e := &message.ResetError{Code: code}
 	live := s.closed.Or(closedBoth|closedReset)&closedBoth != closedBoth
-	s.stop(e, live, false)
 	if live {
 		s.c.resetsSent.Add(1)
-		s.c.forget(s, endedByUs)
+		s.c.unlink(s, endedByUs)
+	}
+	s.stop(e, live, false)
+	if live {
+		s.c.unlinked(s)
 	}
 }
 
@@ -32,9 +38,10 @@ func (s *Stream) abort(e *message.ResetError) {
 	if s.closed.Or(closedBoth|closedReset)&closedBoth == closedBoth {
 		return
 	}
-	s.stop(e, true, false)
 	s.c.resetsSent.Add(1)
-	s.c.forget(s, endedByUs)
+	s.c.unlink(s, endedByUs)
+	s.stop(e, true, false)
+	s.c.unlinked(s)
 	s.report(e)
 }
 
@@ -47,8 +54,9 @@ func (s *Stream) fail(e *message.ResetError) {
 	// What the peer sent is whole: it stays readable, and a server that needs no more of the request (RFC 9113, 8.1) has
 	// given nothing up.
 	whole := old&closedRecv != 0
+	s.c.unlink(s, endedByPeer)
 	s.stop(e, false, whole)
-	s.c.forget(s, endedByPeer)
+	s.c.unlinked(s)
 	if !(whole && s.c.client && e.Code == message.NoError && e.Remote) {
 		s.report(e)
 	}
@@ -146,14 +154,13 @@ func (t *tunnel) Close() error {
 	if again {
 		return nil
 	}
-	err := s.closeWrite(nil)
-	if err == nil || err == errAfterEnd { //nolint:errorlint // closeWrite returns it as it is
+	err := s.CloseWrite(nil)
+	if errors.Is(err, errAfterEnd) {
 		err = nil
-		s.ended(closedSend)
 	}
 	switch {
 	case s.closed.Load()&closedBoth == closedBoth:
-	case unread > 0 || err == io.ErrClosedPipe:
+	case unread > 0:
 		s.Reset(message.Cancel)
 	default:
 		time.AfterFunc(linger, func() { s.Reset(message.Cancel) })

@@ -283,38 +283,39 @@ func (s *Stream) Flush() error {
 // WriteHead implements [message.Stream]. On a client the first call takes the stream's number. An upgrade becomes extended
 // CONNECT, which the server must have offered.
 func (s *Stream) WriteHead(h *message.Head, end bool) error {
-	if err := s.writeHead(h, end); err != nil {
+	both, err := s.writeHead(h, end)
+	if err != nil {
 		if errors.Is(err, ErrGoAway) || errors.Is(err, ErrStreamIDs) || errors.Is(err, ErrClosed) {
 			s.Reset(message.RefusedStream) // nothing was sent; gives the place back
 		}
 		return err
 	}
-	if end {
-		s.ended(closedSend)
+	if both {
+		s.c.unlinked(s)
 	}
 	return nil
 }
 
-func (s *Stream) writeHead(h *message.Head, end bool) error {
+func (s *Stream) writeHead(h *message.Head, end bool) (both bool, err error) {
 	o := &s.c.out
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	defer o.passOn()
 	if s.send.started {
-		return errors.New("h2: a second head")
+		return false, errors.New("h2: a second head")
 	}
 	if err := s.mayWrite(false); err != nil {
-		return err
+		return false, err
 	}
 	if s.c.client {
 		if h.Upgrade != "" && !o.peerConnect {
-			return errors.New("h2: the server does not take extended CONNECT (SETTINGS_ENABLE_CONNECT_PROTOCOL)")
+			return false, errors.New("h2: the server does not take extended CONNECT (SETTINGS_ENABLE_CONNECT_PROTOCOL)")
 		}
 		s.isHead = h.Method == "HEAD"
 		s.isConnect = h.Method == "CONNECT" || h.Upgrade != ""
 		s.isExtended = h.Upgrade != ""
 		if err := s.c.register(s); err != nil {
-			return &message.ResetError{Code: message.RefusedStream, Lost: true, Cause: err}
+			return false, &message.ResetError{Code: message.RefusedStream, Lost: true, Cause: err}
 		}
 		s.send.started = true
 	} else {
@@ -332,7 +333,7 @@ func (s *Stream) writeHead(h *message.Head, end bool) error {
 			o.enc.response(h, s.isConnect)
 		}
 	})
-	return nil
+	return end && s.ended(closedSend), nil
 }
 
 // block appends HEADERS, and CONTINUATION if the block is longer than the peer's frames. Callers hold out.mu.
@@ -375,26 +376,26 @@ func endBlock(b *outputBuffer, at int, id uint32, maxFrame int) {
 
 // CloseWrite implements [message.Stream].
 func (s *Stream) CloseWrite(trailer *header.Fields) error {
-	if err := s.closeWrite(trailer); err != nil {
-		return err
+	both, err := s.closeWrite(trailer)
+	if both {
+		s.c.unlinked(s)
 	}
-	s.ended(closedSend)
-	return nil
+	return err
 }
 
-func (s *Stream) closeWrite(trailer *header.Fields) error {
+func (s *Stream) closeWrite(trailer *header.Fields) (both bool, err error) {
 	o, w := &s.c.out, &s.send
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	defer o.passOn()
 	if w.err != nil {
-		return w.err
+		return false, w.err
 	}
 	if w.end {
-		return errAfterEnd
+		return false, errAfterEnd
 	}
 	if !w.started {
-		return errors.New("h2: end before head")
+		return false, errors.New("h2: end before head")
 	}
 	switch {
 	case trailer != nil && trailer.Len() > 0:
@@ -407,5 +408,5 @@ func (s *Stream) closeWrite(trailer *header.Fields) error {
 		w.end = true
 		o.dirty()
 	}
-	return nil
+	return s.ended(closedSend), nil
 }
