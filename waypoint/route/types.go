@@ -9,27 +9,43 @@ import (
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 )
 
-// Config is a compiled RouteConfiguration.
+// Config is a compiled RouteConfiguration. [Compile] makes it.
 type Config struct {
 	Name  string
 	hosts hostTable
-	// MaxDirectBody is max_direct_response_body_size_bytes. A longer body is accepted all the same (inventory 5.2).
+	// VirtualHosts in the order of the config, for those who explain it; Match looks into a table.
+	VirtualHosts []*VirtualHost
+	// MaxDirectBody is max_direct_response_body_size_bytes; Envoy's default is 4096. A longer body is accepted all the same
+	// (Envoy refuses the listener, although Istio's own validation admits 1 MiB).
 	MaxDirectBody int
 
 	RequestHeaders                  HeaderOps
 	ResponseHeaders                 HeaderOps
 	FilterConfigs                   map[string]any
 	MostSpecificHeaderMutationsWins bool
+	// OriginalHeaders: a rewrite leaves x-envoy-original-path and x-envoy-original-host, as in Envoy unless the router has
+	// suppress_envoy_headers.
+	OriginalHeaders bool
+
+	// ignoreParameters is ignore_path_parameters_in_path_matching.
+	ignoreParameters bool
 }
 
 // VirtualHost is a set of domains and their routes.
 type VirtualHost struct {
 	Name            string
+	Domains         []string
 	Routes          []*Route
 	RequestHeaders  HeaderOps
 	ResponseHeaders HeaderOps
 	FilterConfigs   map[string]any
+	Metadata        *corev3.Metadata
 	Config          *Config
+
+	// toTLS answers what did not come over TLS (require_tls); nil: everything is served.
+	toTLS *Route
+	// externalOnly: toTLS is for requests that are not internal.
+	externalOnly bool
 }
 
 // Route is a match and what follows from it. One of Forward, Redirect, Direct is set, unless Refused is.
@@ -78,7 +94,7 @@ type Forward struct {
 	// Clusters has one entry, or several that share requests by weight.
 	Clusters    []WeightedCluster
 	TotalWeight uint32
-	// ClusterHeader names the cluster in a request header, instead of Clusters.
+	// ClusterHeader names the cluster in a request header, instead of Clusters. Lower-case.
 	ClusterHeader string
 	// NotFoundStatus answers when the cluster does not exist: 503, or 500 for the Gateway API.
 	NotFoundStatus int
@@ -93,16 +109,17 @@ type Forward struct {
 	GRPCTimeout    bool          // grpc-timeout is honoured up to MaxGRPCTimeout (0: unbounded)
 	Retry          *Retry
 
-	PrefixRewrite string
-	RegexRewrite  *RegexRewrite
-	HostRewrite   string // host_rewrite_literal
-	AutoHost      bool   // auto_host_rewrite: the endpoint's DNS name
-	HostHeader    string // host_rewrite_header
-	HostPathRegex *RegexRewrite
-	AppendXFH     bool // append_x_forwarded_host
+	Path          PathRewrite
+	HostRewrite   string         // host_rewrite_literal
+	AutoHost      bool           // auto_host_rewrite: the endpoint's DNS name
+	HostHeader    string         // host_rewrite_header; lower-case
+	HostPathRegex *RegexRewrite  // host_rewrite_path_regex
+	HostFormat    *format.Format // host_rewrite, with operators
+	AppendXFH     bool           // append_x_forwarded_host
 
-	Hash    []HashPolicy
-	Mirrors []Mirror
+	// HashPolicies are hash_policy; see [Forward.Hash].
+	HashPolicies []HashPolicy
+	Mirrors      []Mirror
 }
 
 // WeightedCluster is one destination.
@@ -117,21 +134,31 @@ type WeightedCluster struct {
 
 // Redirect answers with a Location (RedirectAction).
 type Redirect struct {
-	Status        int
-	Scheme        string // "" keeps the request's
-	HTTPS         bool
-	Host          string
-	Port          uint32
-	Path          string
-	PrefixRewrite string
-	RegexRewrite  *RegexRewrite
-	StripQuery    bool
+	Status     int
+	Scheme     string // "" keeps the request's
+	Host       string
+	Port       uint32
+	Path       string
+	Rewrite    PathRewrite
+	StripQuery bool
 }
 
 // Direct answers without an upstream (DirectResponseAction).
 type Direct struct {
 	Status int
 	Body   string
+}
+
+// PathRewrite changes a path; at most one of Prefix, Regex and Full is set. The query stays as it is.
+type PathRewrite struct {
+	// Prefix takes the place of the part that the route matched: the first Matched bytes, or with Matched < 0 all of the
+	// path before the query.
+	Prefix  string
+	Matched int
+	// Regex is applied to the path before the query.
+	Regex *RegexRewrite
+	// Full takes the place of the path before the query; an empty result changes nothing.
+	Full *format.Format
 }
 
 // RegexRewrite replaces every match; Substitution is in Go's ${n} form.
@@ -146,7 +173,7 @@ type Retry struct {
 	Statuses          []int // retriable_status_codes
 	Max               uint32
 	PerTryTimeout     time.Duration // 0: none
-	PerTryIdleTimeout time.Duration
+	PerTryIdleTimeout time.Duration // 0: none
 	// SkipPrevious: predicate previous_hosts; HostAttempts bounds the picks.
 	SkipPrevious bool
 	HostAttempts int
@@ -157,38 +184,18 @@ type Retry struct {
 	RetriableHeaders   []HeaderMatch
 }
 
-// RetryOn is a set of retry_on tokens.
-type RetryOn uint32
-
-// The tokens of x-envoy-retry-on and x-envoy-retry-grpc-on.
-const (
-	Retry5xx RetryOn = 1 << iota
-	RetryGatewayError
-	RetryReset
-	RetryResetBeforeRequest
-	RetryConnectFailure
-	RetryEnvoyRatelimited
-	RetryRetriable4xx
-	RetryRefusedStream
-	RetryRetriableStatusCodes
-	RetryRetriableHeaders
-	RetryHTTP3PostConnectFailure
-	RetryGRPCCancelled
-	RetryGRPCDeadlineExceeded
-	RetryGRPCInternal
-	RetryGRPCResourceExhausted
-	RetryGRPCUnavailable
-)
-
 // HashPolicy is one source of a request's hash.
 type HashPolicy struct {
-	Header     string
-	Query      string
-	SourceIP   bool
-	Cookie     string
-	CookieTTL  *time.Duration // not nil: make the cookie when it is absent; 0: a session cookie
-	CookiePath string
-	Terminal   bool
+	Header        string // lower-case
+	HeaderRewrite *RegexRewrite
+	Query         string
+	SourceIP      bool
+	Cookie        string
+	CookieTTL     *time.Duration // not nil: make the cookie when it is absent; 0: a session cookie
+	CookiePath    string
+	// CookieAttributes are appended to the Set-Cookie field, as "; name" or "; name=value".
+	CookieAttributes string
+	Terminal         bool
 }
 
 // Mirror sends a copy of the request elsewhere and forgets the answer.
@@ -198,7 +205,12 @@ type Mirror struct {
 	Denominator uint32
 	// HostSuffix: "-shadow" is appended to the authority, unless disable_shadow_host_suffix_append.
 	HostSuffix bool
+	// TraceSampled is trace_sampled; nil: as the request itself.
+	TraceSampled *bool
 }
+
+// Picks tells whether a request with this random number is copied.
+func (m *Mirror) Picks(random uint64) bool { return random%uint64(m.Denominator) < uint64(m.Numerator) }
 
 // HeaderOps is what a level of the route configuration does to a head.
 type HeaderOps struct {
@@ -208,7 +220,7 @@ type HeaderOps struct {
 
 // HeaderAdd is one HeaderValueOption.
 type HeaderAdd struct {
-	Name   string // lower-case; ":authority" and ":path" are possible
+	Name   string // lower-case; never a pseudo-header, nor host
 	Action AppendAction
 	// Value may hold %operators%; a constant has none and costs nothing.
 	Value     *format.Format
