@@ -15,6 +15,8 @@ type Program struct {
 	Version uint64
 	// Listeners are those with a socket address: the HBONE port.
 	Listeners []*Listener
+	// Dispatches are the internal listeners that pick chains, by name, so that an open tunnel finds its chain again.
+	Dispatches map[string]*Dispatch
 	// Clusters are all clusters, those that have no endpoints yet included.
 	Clusters map[string]*Cluster
 }
@@ -90,8 +92,6 @@ type HTTP struct {
 	ClientCertDetails     ClientCertDetails
 	GenerateRequestID     bool
 	PreserveRequestID     bool // an external client's x-request-id is kept
-	PackTraceReason       bool // the 15th character of a request id tells why it is traced; default true
-	SampleByRequestID     bool // that character decides whether a request is traced; default true
 	SkipXFFAppend         bool
 	AppendXForwardedPort  bool
 	Proxy100Continue      bool

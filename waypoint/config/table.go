@@ -1,0 +1,140 @@
+package config
+
+import (
+	_ "embed"
+	"fmt"
+	"strings"
+	"sync"
+
+	"google.golang.org/protobuf/reflect/protoreflect"
+)
+
+//go:embed fields.txt
+var fieldsText string
+
+// Class says what becomes of a field that is set.
+type Class uint8
+
+// The classes. The order is that of concern.
+const (
+	// Honoured: it has the effect that its documentation gives it.
+	Honoured Class = iota
+	// Inert: it has no effect here that anybody could miss; fields.txt says why.
+	Inert
+	// Reported: it is not honoured; the effect that is missed is no matter of security.
+	Reported
+	// Refused: it is not honoured and may not be passed over: the chain or cluster that holds it serves nobody.
+	Refused
+)
+
+var classNames = [...]string{"honoured", "inert", "reported", "refused"}
+
+func (c Class) String() string { return classNames[c] }
+
+// rule is a line of fields.txt, or what stands in for one that is not there.
+type rule struct {
+	path  string
+	class Class
+	why   string
+	// values overrules the line for single values.
+	values map[string]*rule
+}
+
+// table is fields.txt.
+type table struct {
+	rules map[string]*rule
+	// messages are those that have a section, by name.
+	messages map[string]bool
+	// secure are prefixes of message names whose unlisted fields are refused.
+	secure []string
+}
+
+// fields is parsed once; it is never changed afterwards.
+var fields = sync.OnceValues(func() (*table, error) { return parseTable(fieldsText) })
+
+// parseTable reads lines of the form
+//
+//	[message]
+//	field, field = VALUE | class | where or why
+//	secure | prefix
+//
+// A rule's path is the message's full name, a dot and the field. Types that are known as TypedStruct only begin with "struct:".
+func parseTable(text string) (*table, error) {
+	t := &table{rules: map[string]*rule{}, messages: map[string]bool{}}
+	message := ""
+	for i, line := range strings.Split(text, "\n") {
+		line = strings.TrimSpace(line)
+		if line == "" || strings.HasPrefix(line, "#") {
+			continue
+		}
+		if name, ok := strings.CutPrefix(line, "["); ok {
+			message = strings.TrimSuffix(name, "]")
+			if t.messages[message] {
+				return nil, fmt.Errorf("fields.txt:%d: [%s] is there twice", i+1, message)
+			}
+			t.messages[message] = true
+			continue
+		}
+		cols := strings.SplitN(line, "|", 3)
+		for k := range cols {
+			cols[k] = strings.TrimSpace(cols[k])
+		}
+		if len(cols) == 2 && cols[0] == "secure" {
+			t.secure = append(t.secure, cols[1])
+			continue
+		}
+		if len(cols) != 3 || cols[2] == "" {
+			return nil, fmt.Errorf("fields.txt:%d: want field | class | where or why", i+1)
+		}
+		class, err := parseClass(cols[1])
+		if err != nil {
+			return nil, fmt.Errorf("fields.txt:%d: %w", i+1, err)
+		}
+		for _, field := range strings.Split(cols[0], ",") {
+			r := &rule{path: message + "." + strings.TrimSpace(field), class: class, why: cols[2]}
+			if err := t.enter(r); err != nil {
+				return nil, fmt.Errorf("fields.txt:%d: %w", i+1, err)
+			}
+		}
+	}
+	return t, nil
+}
+
+func parseClass(s string) (Class, error) {
+	for c, name := range classNames {
+		if s == name {
+			return Class(c), nil
+		}
+	}
+	return 0, fmt.Errorf("%q is no class", s)
+}
+
+func (t *table) enter(r *rule) error {
+	path, value, has := strings.Cut(r.path, " = ")
+	if !has {
+		if t.rules[r.path] != nil {
+			return fmt.Errorf("%s is there twice", r.path)
+		}
+		t.rules[r.path] = r
+		return nil
+	}
+	all := t.rules[path]
+	if all == nil {
+		return fmt.Errorf("%s: the line for all values must come first", path)
+	}
+	if all.values == nil {
+		all.values = map[string]*rule{}
+	}
+	all.values[value] = r
+	return nil
+}
+
+// unlisted is the rule for a path without a line.
+func (t *table) unlisted(message protoreflect.FullName, path string) *rule {
+	for _, p := range t.secure {
+		if strings.HasPrefix(string(message), p) {
+			return &rule{path: path, class: Refused, why: "not known here, and it could matter to security"}
+		}
+	}
+	return &rule{path: path, class: Reported, why: "not known here"}
+}
