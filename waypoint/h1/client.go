@@ -180,13 +180,8 @@ func (s *ClientStream) ReadHead(h *message.Head) (end bool, err error) {
 
 // firstStatusLine refuses an answer whose first line, already there, is none: the rest may never come.
 func firstStatusLine(u []byte) error {
-	for _, c := range u {
-		if c == '\n' {
-			_, _, err := statusLine(u)
-			return err
-		}
-	}
-	return nil
+	_, _, err := statusLine(u)
+	return err
 }
 
 // Read is [message.Stream.Read]; what is malformed has Status 502.

@@ -1,6 +1,7 @@
 package h1
 
 import (
+	"bytes"
 	"io"
 	"sync/atomic"
 
@@ -46,11 +47,12 @@ func (r *reader) release() {
 }
 
 // head waits for a whole head and returns its bytes, which stay valid until the next use of the buffer; skip takes them.
-// check, if not nil, looks at the incomplete head whenever its first line has come, to refuse early what may never end.
+// check looks at an incomplete head once, when its first line has come, to refuse early what may never end.
 func (r *reader) head(check func([]byte) error) ([]byte, error) {
 	b := r.buffer()
+	checked := false
 	for seen := 0; ; {
-		u := b.unread()
+		u, before := b.unread(), seen
 		end, bareLF := scan(u, &seen)
 		switch {
 		case bareLF:
@@ -60,7 +62,8 @@ func (r *reader) head(check func([]byte) error) ([]byte, error) {
 		case len(u) > r.lim.raw:
 			return nil, malformed(statusHeadersTooLarge, detailHeadersTooLarge, "the head is too long")
 		}
-		if check != nil {
+		if !checked && bytes.IndexByte(u[before:], '\n') >= 0 {
+			checked = true
 			if err := check(u); err != nil {
 				return nil, err
 			}

@@ -90,16 +90,11 @@ func (s *ServerStream) ReadHead(h *message.Head) (end bool, err error) {
 // head waits for a whole head. One empty line before it is skipped (RFC 9112, 2.2).
 func (s *ServerStream) head(h *message.Head) ([]byte, error) {
 	check := func(u []byte) error {
-		for _, c := range u {
-			if c == '\n' && len(u) > len(crlf) {
-				method, _, v, err := requestLine(u)
-				if h.Method = method; err == nil && v == message.HTTP10 && !s.in.lim.http10 {
-					err = malformed(statusUpgradeRequired, detailLowVersion, "HTTP/1.0")
-				}
-				return err
-			}
+		method, _, v, err := requestLine(u)
+		if h.Method = method; err == nil && v == message.HTTP10 && !s.in.lim.http10 {
+			err = malformed(statusUpgradeRequired, detailLowVersion, "HTTP/1.0")
 		}
-		return nil
+		return err
 	}
 	b, err := s.in.head(check)
 	if err == nil && len(b) == len(crlf) {
