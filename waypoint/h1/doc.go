@@ -48,6 +48,6 @@
 //
 // All in the direction of refusing: see above; also an authority with user information, a percent sign, a comma or an
 // empty port; a Host that is missing beside an absolute-form target; a body on a request that asks for an upgrade;
-// and Connection naming a framing field. A half-closed client still gets its answer, and small unread bodies are drained so that the
+// white space after a chunk size; and Connection naming Host, Content-Length or Forwarded. A half-closed client still gets its answer, and small unread bodies are drained so that the
 // connection can be kept.
 package h1
