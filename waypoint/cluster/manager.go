@@ -63,20 +63,41 @@ func (m *Manager) Get(name string) *Cluster { return (*m.clusters.Load())[name] 
 // All returns the current clusters by name; the map must not be changed.
 func (m *Manager) All() map[string]*Cluster { return *m.clusters.Load() }
 
-// Update adopts a Program's clusters: known ones get the new configuration and keep their state, those no longer there lose
-// their idle connections (requests in flight finish).
+// Update adopts a Program's clusters: known ones get the new configuration and keep their state. Clusters that the Program does
+// not have stay until Prune, because requests that began with the Program before may still be on their way to them.
 func (m *Manager) Update(p *program.Program) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	old := *m.clusters.Load()
-	next := make(map[string]*Cluster, len(p.Clusters))
+	next := make(map[string]*Cluster, max(len(p.Clusters), len(old)))
+	for name, c := range old {
+		next[name] = c
+	}
 	for name, cfg := range p.Clusters {
-		c := old[name]
+		c := next[name]
 		if c == nil {
 			c = newCluster(m, name)
+			next[name] = c
 		}
 		c.update(cfg)
-		next[name] = c
+	}
+	m.clusters.Store(&next)
+}
+
+// Prune drops the clusters that p does not have, with their idle connections; requests in flight finish. Call it some time
+// after p has replaced the Program before it.
+func (m *Manager) Prune(p *program.Program) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	old := *m.clusters.Load()
+	next := make(map[string]*Cluster, len(p.Clusters))
+	for name, c := range old {
+		if p.Clusters[name] != nil {
+			next[name] = c
+		}
+	}
+	if len(next) == len(old) {
+		return
 	}
 	m.clusters.Store(&next)
 	for name, c := range old {

@@ -14,7 +14,6 @@ import (
 	"github.com/gowaypoint/gowaypoint/waypoint/filter"
 	"github.com/gowaypoint/gowaypoint/waypoint/header"
 	"github.com/gowaypoint/gowaypoint/waypoint/message"
-	"github.com/gowaypoint/gowaypoint/waypoint/program"
 	"github.com/gowaypoint/gowaypoint/waypoint/route"
 
 	"google.golang.org/protobuf/types/known/structpb"

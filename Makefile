@@ -1,0 +1,45 @@
+# gowaypoint. `make test` is what CI runs; everything else is for people.
+SHELL := /bin/bash
+BIN := bin
+CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/gowaypoint
+GOLANGCI_VERSION := v2.14.0
+VERSION ?= 0.1.0
+LDFLAGS := -s -w -X main.version=$(VERSION)
+
+.PHONY: build demo test lint image lab bench clean
+
+build: ## the static binary, bin/waypoint
+	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/waypoint ./cmd/waypoint
+
+demo: ## the main job on one machine, with nothing installed but Go
+	go run ./cmd/waypoint demo $(DEMOFLAGS)
+
+test: ## everything that needs Go alone, then what needs a real istiod and a real Envoy in process
+	go vet ./...
+	go test ./...
+	go test -race ./waypoint/... ./xdsclient/... ./telemetry/... ./authz/...
+	cd e2e && go vet ./... && go test ./...
+
+lab: ## a real API server and istiod on this machine; needs root for network namespaces
+	e2e/lab/build.sh
+	cd e2e && go test -tags lab -count=1 -v -timeout 30m ./lab/...
+
+bench: ## beside a real Envoy, in one run
+	cd e2e && go run ./bench/cmd/bench
+
+lint: $(CACHE)/golangci-lint-$(GOLANGCI_VERSION)/golangci-lint
+	test -z "$$(gofmt -l $$(git ls-files '*.go'))"
+	go vet ./...
+	cd e2e && go vet ./...
+	$< run ./...
+
+# Built rather than downloaded: the module proxy is the only source that a build machine is sure to reach.
+$(CACHE)/golangci-lint-$(GOLANGCI_VERSION)/golangci-lint:
+	GOBIN=$(dir $@) go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_VERSION)
+
+image: ## an OCI image tarball, without a container engine
+	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/image/pilot-agent ./cmd/waypoint
+	go run ./charts/image -binary $(BIN)/image/pilot-agent -tag gowaypoint/waypoint:$(VERSION) -out $(BIN)/waypoint-image.tar
+
+clean:
+	rm -rf $(BIN)

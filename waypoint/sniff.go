@@ -1,0 +1,87 @@
+package waypoint
+
+import (
+	"bytes"
+	"time"
+
+	"github.com/gowaypoint/gowaypoint/waypoint/message"
+	"github.com/gowaypoint/gowaypoint/waypoint/program"
+)
+
+// preface is how an HTTP/2 client with prior knowledge begins (RFC 9113, 3.4).
+const preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+
+// maxSniff bounds what is read to tell a protocol: Envoy's http_inspector gives up after 8 KiB without the end of a first
+// line, and then takes the bytes for something else.
+const maxSniff = 8 << 10
+
+// smallSniff is the first read's size: idle tunnels wait in it.
+const smallSniff = 64
+
+// sniff reads the first bytes of a tunnel until their protocol is clear, as the http_inspector does: HTTP/2's preface, or a
+// first line that ends in an HTTP version. It returns what it read. A client that says nothing within timeout, or that ends,
+// is program.Unknown with an error: listener_filters_timeout closes the connection.
+func sniff(c message.Conn, timeout time.Duration) (program.Sniffed, []byte, error) {
+	if timeout > 0 {
+		t := time.AfterFunc(timeout, func() { c.Reset(message.ConnectError) })
+		defer t.Stop()
+	}
+	buf := make([]byte, 0, smallSniff)
+	for {
+		if len(buf) == cap(buf) {
+			grown := make([]byte, len(buf), 4*cap(buf))
+			copy(grown, buf)
+			buf = grown
+		}
+		n, err := c.Read(buf[len(buf):cap(buf)])
+		buf = buf[:len(buf)+n]
+		if p, clear := classify(buf); clear || len(buf) >= maxSniff {
+			return p, buf, nil
+		}
+		if err != nil {
+			if len(buf) > 0 { // the client said less than a line and ended: not HTTP
+				return program.Unknown, buf, nil
+			}
+			return program.Unknown, nil, err
+		}
+	}
+}
+
+// classify tells the protocol of a connection's first bytes; clear is false while more are needed.
+func classify(b []byte) (p program.Sniffed, clear bool) {
+	if len(b) >= len(preface) && string(b[:len(preface)]) == preface {
+		return program.H2C, true
+	}
+	if len(b) < len(preface) && string(b) == preface[:len(b)] {
+		return program.Unknown, false
+	}
+	end := bytes.IndexByte(b, '\n')
+	if end < 0 {
+		// A method is a token: anything else in front of the first space is no HTTP.
+		for _, c := range b {
+			if c == ' ' {
+				break
+			}
+			if !tokenByte(c) {
+				return program.Unknown, true
+			}
+		}
+		return program.Unknown, false
+	}
+	line := bytes.TrimSuffix(b[:end], []byte("\r"))
+	switch {
+	case bytes.HasSuffix(line, []byte(" HTTP/1.1")):
+		return program.HTTP11, true
+	case bytes.HasSuffix(line, []byte(" HTTP/1.0")):
+		return program.HTTP10, true
+	}
+	return program.Unknown, true
+}
+
+func tokenByte(c byte) bool {
+	switch {
+	case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9':
+		return true
+	}
+	return bytes.IndexByte([]byte("!#$%&'*+-.^_`|~"), c) >= 0
+}
