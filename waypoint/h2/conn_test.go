@@ -241,6 +241,49 @@ func TestTunnelClose(t *testing.T) {
 	})
 }
 
+func TestCloseEndsABlockedWrite(t *testing.T) {
+	_, client := pair(t, Options{}, Options{}, func(s *Stream) {
+		readHead(t, s)
+		_ = s.WriteHead(ok(), false)
+		<-s.c.Done()
+	})
+	s := open(t, client, connectHead(), false)
+	readHead(t, s)
+	tun := s.Tunnel()
+	failed := make(chan error, 1)
+	go func() {
+		_, err := io.Copy(struct{ io.Writer }{tun}, &pattern{n: 1 << 20})
+		failed <- err
+	}()
+	time.Sleep(20 * time.Millisecond)
+	_ = tun.Close()
+	select {
+	case err := <-failed:
+		if err == nil {
+			t.Error("it wrote more than the window")
+		}
+	case <-time.After(500 * time.Millisecond): // before the linger's reset
+		t.Error("Write still waits")
+	}
+}
+
+func TestLargeFrameOptionBoundsOnlyData(t *testing.T) {
+	done := make(chan error, 1)
+	addr := listen(t, func(nc net.Conn) { done <- NewServer(nc, Options{MaxFrameSize: 1 << 20}, echo).Serve() })
+	fr, nc := rawClient(t, addr)
+	block := []byte{0x83, 0x86, 0x84, 0x01, 0x01, 'a'} // POST / on a
+	_ = fr.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: block, EndHeaders: true})
+	if err := fr.WriteData(1, true, make([]byte, 60<<10)); err != nil {
+		t.Fatal(err)
+	}
+	go func() { _, _ = io.Copy(io.Discard, nc) }()
+	_, _ = nc.Write(appendFrameHeader(nil, 1<<20, frameHeaders, 0, 3))
+	var ce *ConnError
+	if err := <-done; !errors.As(err, &ce) || ce.Code != message.EnhanceYourCalm {
+		t.Error(err)
+	}
+}
+
 func TestHalfCloseIsNotACancel(t *testing.T) {
 	answered := make(chan error, 1)
 	_, client := pair(t, Options{}, Options{}, func(s *Stream) {

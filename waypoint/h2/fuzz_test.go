@@ -4,11 +4,14 @@ import (
 	"bytes"
 	"io"
 	"log/slog"
+	"sync"
 	"testing"
 	"time"
 
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
+
+	"github.com/gowaypoint/gowaypoint/waypoint/message"
 )
 
 // canned is a transport that delivers given bytes in pieces of a given size, then ends.
@@ -75,6 +78,56 @@ func FuzzServer(f *testing.F) {
 		}
 		if stats[0].Opened != stats[1].Opened && stats[0].Refused == 0 && stats[1].Refused == 0 {
 			t.Errorf("in pieces %+v, at once %+v", stats[0], stats[1])
+		}
+		if budget.Grown() != 0 || budget.Queued() != 0 {
+			t.Errorf("left in the budget: %d, %d", budget.Grown(), budget.Queued())
+		}
+	})
+}
+
+// FuzzClient gives a client arbitrary bytes as answers to three requests.
+func FuzzClient(f *testing.F) {
+	var seed bytes.Buffer
+	fr := http2.NewFramer(&seed, nil)
+	_ = fr.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: []byte{0x88}, EndHeaders: true})
+	_ = fr.WriteData(1, true, []byte("hello"))
+	_ = fr.WriteHeaders(http2.HeadersFrameParam{StreamID: 3, BlockFragment: []byte{0x8d}, EndHeaders: true, EndStream: true})
+	_ = fr.WriteRSTStream(5, 7)
+	_ = fr.WriteGoAway(3, 0, nil)
+	f.Add(seed.Bytes(), uint16(9))
+	settings := string(appendSettings(nil))
+	f.Fuzz(func(t *testing.T, data []byte, piece uint16) {
+		in := &canned{bytes.NewReader(append([]byte(settings), data...)), int(piece)%4096 + 1}
+		budget := NewBudget(1 << 20)
+		c := NewClient(in, Options{Budget: budget, Logger: slog.New(slog.DiscardHandler)})
+		var all sync.WaitGroup
+		for _, h := range []*message.Head{get("/"), {Method: "HEAD", Path: "/"}, connectHead()} {
+			s := open(t, c, h, h.Method != "CONNECT")
+			all.Go(func() {
+				for {
+					var in message.Head
+					end, err := s.ReadHead(&in)
+					if err != nil {
+						break
+					}
+					if end || !in.Informational() {
+						_, _ = io.Copy(io.Discard, struct{ io.Reader }{s})
+						break
+					}
+				}
+				s.Reset(message.Cancel)
+			})
+		}
+		_ = c.Serve()
+		done := make(chan struct{})
+		go func() { all.Wait(); close(done) }()
+		select {
+		case <-done:
+		case <-time.After(10 * time.Second):
+			t.Fatal("a stream hangs")
+		}
+		if n := c.ActiveStreams(); n != 0 {
+			t.Errorf("%d streams are left", n)
 		}
 		if budget.Grown() != 0 || budget.Queued() != 0 {
 			t.Errorf("left in the budget: %d, %d", budget.Grown(), budget.Queued())

@@ -107,13 +107,18 @@ func (c *Conn) read() error {
 	}
 }
 
+// largestControl is the longest frame other than DATA that is read, if MaxFrameSize allows it at all.
+func (c *Conn) largestControl() int {
+	return max(defaultMaxFrameSize, int(min(c.opts.MaxHeaderListSize, maxFrameSize)))
+}
+
 // need tells how many bytes the frame at the beginning of rest takes in the buffer.
 func (c *Conn) need(rest []byte) int {
 	if c.reader.data.open || c.reader.wantPreface != "" || len(rest) < frameHeaderLen {
 		return frameHeaderLen + 1
 	}
 	h := parseFrameHeader(rest)
-	if h.typ == frameData {
+	if h.typ == frameData || h.length > c.largestControl() {
 		return frameHeaderLen + 1
 	}
 	return frameHeaderLen + h.length
@@ -191,6 +196,10 @@ func (c *Conn) step(b []byte) (int, error) {
 	}
 	if h.typ == frameData {
 		return c.beginData(h, b[frameHeaderLen:])
+	}
+	if h.length > c.largestControl() {
+		// Only DATA streams through; anything else has to fit into the buffer.
+		return 0, connError(message.EnhanceYourCalm, "a frame other than DATA is longer than any head may be")
 	}
 	if len(b) < frameHeaderLen+h.length {
 		return 0, nil

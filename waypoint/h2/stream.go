@@ -408,5 +408,9 @@ func (s *Stream) closeWrite(trailer *header.Fields) (both bool, err error) {
 		w.end = true
 		o.dirty()
 	}
+	w.credit.Broadcast() // a Write that was waiting fails now
+	if w.inSpace {
+		o.space.Broadcast()
+	}
 	return s.ended(closedSend), nil
 }
