@@ -75,15 +75,28 @@ func (s *State) Get(key string) (string, bool) {
 	return "", false
 }
 
-// Set writes key.
+// Set writes key. What is there already is not written again, so a network filter that is asked once more about an open
+// connection does not disturb those who read its state.
 func (s *State) Set(key, value string, share Share) {
 	for i := range s.list {
-		if s.list[i].key == key {
-			s.list[i].value, s.list[i].share = value, share
+		if e := &s.list[i]; e.key == key {
+			if e.value != value || e.share != share {
+				e.value, e.share = value, share
+			}
 			return
 		}
 	}
 	s.list = append(s.list, stateEntry{key, value, share})
+}
+
+// Delete removes key.
+func (s *State) Delete(key string) {
+	for i := range s.list {
+		if s.list[i].key == key {
+			s.list = append(s.list[:i], s.list[i+1:]...)
+			return
+		}
+	}
 }
 
 // Upstream makes in hold what s shares with the connection inside it. The two may not be the same.

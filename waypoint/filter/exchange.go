@@ -1,6 +1,9 @@
 package filter
 
 import (
+	"sync/atomic"
+	"time"
+
 	"github.com/gowaypoint/gowaypoint/telemetry"
 	"github.com/gowaypoint/gowaypoint/waypoint/message"
 )
@@ -25,8 +28,62 @@ type Exchange struct {
 	PerRoute func(name string) any
 	// ClearRoute makes the request be routed anew after a filter changed what routes match on.
 	ClearRoute func()
+	// Wait waits for d, or until the client gives up: then it returns false. nil: see [Exchange.Sleep].
+	Wait func(d time.Duration) bool
+	// Messages counts the gRPC messages that pass; nil when nobody does. Whoever sets it takes it back in Finish.
+	Messages *Messages
 
-	reply Reply
+	locals []local
+	reply  Reply
+}
+
+// Messages are the gRPC messages of one request so far. Requests are counted by one goroutine and responses by another.
+type Messages struct {
+	Requests, Responses atomic.Uint64
+}
+
+// local is what one filter keeps during a request.
+type local struct{ owner, value any }
+
+// Local returns what owner, a filter, keeps for this request; nil if nothing.
+func (x *Exchange) Local(owner any) any {
+	for i := range x.locals {
+		if x.locals[i].owner == owner {
+			return x.locals[i].value
+		}
+	}
+	return nil
+}
+
+// SetLocal keeps value for owner until the request is over. Only Request and Finish may call it, because bodies pass on two
+// goroutines that call Local; and a filter that has set something sets nil in Finish, for the Exchange is used again.
+func (x *Exchange) SetLocal(owner, value any) {
+	for i := range x.locals {
+		if x.locals[i].owner != owner {
+			continue
+		}
+		if value == nil {
+			last := len(x.locals) - 1
+			x.locals[i] = x.locals[last]
+			x.locals[last] = local{}
+			x.locals = x.locals[:last]
+			return
+		}
+		x.locals[i].value = value
+		return
+	}
+	if value != nil {
+		x.locals = append(x.locals, local{owner, value})
+	}
+}
+
+// Sleep delays the request. false: the client gave up meanwhile.
+func (x *Exchange) Sleep(d time.Duration) bool {
+	if x.Wait != nil {
+		return x.Wait(d)
+	}
+	time.Sleep(d)
+	return true
 }
 
 // Reply is an answer that the proxy gives itself.

@@ -50,7 +50,8 @@ type Network interface {
 
 // NetworkFinisher is a network filter that is told when a TCP session is over, or every Interval while it lasts.
 type NetworkFinisher interface {
-	// Report is called when the session opened (opened true), at intervals, and at its end (closed true).
+	// Report is called when the session opened, at intervals, and at its end. r may be another Record each time, but Start
+	// and ConnectionID are those of the session, by which the filter knows it.
 	Report(r *telemetry.Record, phase Phase)
 }
 
@@ -82,6 +83,12 @@ type Compiler[F any] struct {
 	New func(name string, config proto.Message) (F, error)
 	// NewRoute compiles the filter's per-route configuration; nil: the filter has none.
 	NewRoute func(config proto.Message) (any, error)
+}
+
+// Noter is a filter, or the per-route configuration of one, that leaves parts of its configuration out. None of them could let
+// a request through that Envoy would refuse: such a part is an error. The compiler reports the notes; each names its field.
+type Noter interface {
+	Notes() []string
 }
 
 // Registry knows the filters by the type URL of their configuration, without "type.googleapis.com/". A TypedStruct is looked

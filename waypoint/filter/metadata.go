@@ -11,12 +11,36 @@ type Metadata struct {
 	byNamespace map[string]*structpb.Struct
 }
 
-// Reset empties m.
-func (m *Metadata) Reset() { clear(m.byNamespace) }
+// keptNamespaces is how many namespaces Reset keeps empty for the next request: as many as a chain has filters that write.
+const keptNamespaces = 8
+
+// Reset empties m. It keeps its memory for the next request, so structs that it has handed out are no longer valid.
+func (m *Metadata) Reset() {
+	if len(m.byNamespace) > keptNamespaces { // names that somebody else chose
+		m.byNamespace = nil
+		return
+	}
+	for _, s := range m.byNamespace {
+		clear(s.Fields)
+	}
+}
+
+// Set writes one value. It is not copied: it may be shared by many requests, and nobody may change it.
+func (m *Metadata) Set(namespace, key string, value *structpb.Value) {
+	m.Namespace(namespace).Fields[key] = value
+}
 
 // SetString writes one string.
 func (m *Metadata) SetString(namespace, key, value string) {
-	m.Namespace(namespace).Fields[key] = structpb.NewStringValue(value)
+	m.Set(namespace, key, structpb.NewStringValue(value))
+}
+
+// Struct returns what is in a namespace, nil if nothing is.
+func (m *Metadata) Struct(namespace string) *structpb.Struct {
+	if s := m.byNamespace[namespace]; s != nil && len(s.Fields) > 0 {
+		return s
+	}
+	return nil
 }
 
 // Merge writes all fields of s.
@@ -41,7 +65,7 @@ func (m *Metadata) Namespace(namespace string) *structpb.Struct {
 
 // Get walks path in a namespace; nil means absent. An empty path asks for the whole struct.
 func (m *Metadata) Get(namespace string, path ...string) *structpb.Value {
-	s := m.byNamespace[namespace]
+	s := m.Struct(namespace)
 	if s == nil {
 		return nil
 	}

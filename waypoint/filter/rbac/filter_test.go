@@ -1,0 +1,357 @@
+package rbac_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"os"
+	"strings"
+	"testing"
+
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/types/known/anypb"
+	"google.golang.org/protobuf/types/known/structpb"
+
+	"github.com/gowaypoint/gowaypoint/telemetry/metrics"
+	"github.com/gowaypoint/gowaypoint/waypoint/filter"
+	. "github.com/gowaypoint/gowaypoint/waypoint/filter/filtertest"
+	"github.com/gowaypoint/gowaypoint/waypoint/filter/rbac"
+
+	httpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/rbac/v3"
+	networkv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/rbac/v3"
+)
+
+// one is the JSON of rules with one policy: an RBAC action, permissions and principals.
+func one(action, name, permission, principal string) string {
+	return fmt.Sprintf(`{"action":%q,"policies":{%q:{"permissions":[%s],"principals":[%s]}}}`, action, name, permission, principal)
+}
+
+const anybody = `{"any":true}`
+
+func method(m string) string {
+	return fmt.Sprintf(`{"header":{"name":":method","string_match":{"exact":%q}}}`, m)
+}
+
+func compile(t testing.TB, stats *metrics.Stats, config string) filter.HTTP {
+	t.Helper()
+	return Build(t, rbac.HTTP(stats), "envoy.filters.http.rbac", Parse(t, &httpv3.RBAC{}, config))
+}
+
+func counts(t testing.TB, stats *metrics.Stats, want map[string]uint64) {
+	t.Helper()
+	for name, n := range want {
+		if got, ok := stats.Lookup(name); !ok || got != n {
+			t.Errorf("%s is %d (%v), want %d", name, got, ok, n)
+		}
+	}
+}
+
+func get(x *filter.Exchange, namespace, key string) string {
+	return x.Metadata.Get(namespace, key).GetStringValue()
+}
+
+const ns = "envoy.filters.http.rbac"
+
+func TestAllowAndDeny(t *testing.T) {
+	stats := metrics.NewStats()
+	f := compile(t, stats, `{"rules":`+one("ALLOW", "ns[a]-policy[get only]-rule[0]", method("GET"), anybody)+`}`)
+
+	x := New("GET", "/")
+	if f.Request(x) != filter.Continue {
+		t.Fatal("GET was denied")
+	}
+	if x.Record.Policy != "ns[a]-policy[get only]-rule[0]" {
+		t.Errorf("policy %q", x.Record.Policy)
+	}
+	if get(x, ns, "enforced_engine_result") != "allowed" || get(x, ns, "enforced_effective_policy_id") != x.Record.Policy {
+		t.Errorf("metadata %v", x.Metadata.Struct(ns))
+	}
+
+	x = New("POST", "/")
+	if f.Request(x) != filter.Stop {
+		t.Fatal("POST was allowed")
+	}
+	r := x.TakeReply()
+	if r.Status != 403 || r.Body != "RBAC: access denied" || r.Details != "rbac_access_denied_matched_policy[none]" || r.Flag != 0 {
+		t.Errorf("%+v", r)
+	}
+	if x.Record.Policy != "" || get(x, ns, "enforced_engine_result") != "denied" || x.Metadata.Get(ns, "enforced_effective_policy_id") != nil {
+		t.Errorf("policy %q, metadata %v", x.Record.Policy, x.Metadata.Struct(ns))
+	}
+	counts(t, stats, map[string]uint64{"http.rbac.allowed": 1, "http.rbac.denied": 1, "http.rbac.shadow_allowed": 0, "http.rbac.shadow_denied": 0})
+}
+
+func TestDenyNamesThePolicy(t *testing.T) {
+	f := compile(t, metrics.NewStats(), `{"rules":`+one("DENY", "ns[a]-policy[no post]-rule[0]", method("POST"), anybody)+`}`)
+	x := New("POST", "/")
+	if f.Request(x) != filter.Stop {
+		t.Fatal("POST was allowed")
+	}
+	if r := x.TakeReply(); r.Details != "rbac_access_denied_matched_policy[ns[a]-policy[no_post]-rule[0]]" {
+		t.Errorf("%+v", r)
+	}
+	if x.Record.Policy != "ns[a]-policy[no post]-rule[0]" {
+		t.Errorf("policy %q", x.Record.Policy)
+	}
+}
+
+// Rules that are absent enforce nothing; rules that are there and empty deny everything.
+func TestAbsentAndEmptyRules(t *testing.T) {
+	if compile(t, metrics.NewStats(), `{"shadow_rules_stat_prefix":"istio_dry_run_allow_"}`).Request(New("GET", "/")) != filter.Continue {
+		t.Error("no rules: denied")
+	}
+	if compile(t, metrics.NewStats(), `{"rules":{}}`).Request(New("GET", "/")) != filter.Stop {
+		t.Error("empty rules: allowed")
+	}
+}
+
+func TestShadowRulesReportOnly(t *testing.T) {
+	stats := metrics.NewStats()
+	f := compile(t, stats, `{"shadow_rules_stat_prefix":"istio_ext_authz_","shadow_rules":`+
+		one("DENY", "istio-ext-authz-opa-ns[a]-policy[p]-rule[0]", method("GET"), anybody)+`}`)
+	x := New("GET", "/")
+	if f.Request(x) != filter.Continue {
+		t.Fatal("shadow rules denied")
+	}
+	if get(x, ns, "istio_ext_authz_shadow_engine_result") != "denied" ||
+		get(x, ns, "istio_ext_authz_shadow_effective_policy_id") != "istio-ext-authz-opa-ns[a]-policy[p]-rule[0]" {
+		t.Errorf("metadata %v", x.Metadata.Struct(ns))
+	}
+	if x.Record.Policy != "" {
+		t.Errorf("a shadow policy decided: %q", x.Record.Policy)
+	}
+	// A second filter of the chain whose rules do not match leaves the first one's policy.
+	g := compile(t, stats, `{"shadow_rules_stat_prefix":"istio_ext_authz_","shadow_rules":`+one("DENY", "other", method("PUT"), anybody)+`}`)
+	g.Request(x)
+	if get(x, ns, "istio_ext_authz_shadow_effective_policy_id") == "" || get(x, ns, "istio_ext_authz_shadow_engine_result") != "allowed" {
+		t.Errorf("metadata %v", x.Metadata.Struct(ns))
+	}
+	counts(t, stats, map[string]uint64{"http.rbac.istio_ext_authz_shadow_denied": 1, "http.rbac.istio_ext_authz_shadow_allowed": 1})
+}
+
+func TestLogRulesHintAndDecideNothing(t *testing.T) {
+	f := compile(t, metrics.NewStats(), `{"rules":`+one("LOG", "audit", method("GET"), anybody)+`}`)
+	for m, want := range map[string]bool{"GET": true, "PUT": false} {
+		x := New(m, "/")
+		if f.Request(x) != filter.Continue || x.Record.Policy != "" {
+			t.Errorf("%s: LOG rules decided (policy %q)", m, x.Record.Policy)
+		}
+		if v := x.Metadata.Get("envoy.common", "access_log_hint"); v == nil || v.GetBoolValue() != want {
+			t.Errorf("%s: hint %v, want %v", m, v, want)
+		}
+	}
+}
+
+// TestAttributes has a rule for each attribute, and an exchange that it matches; without mismatch it must not match the
+// unchanged exchange.
+func TestAttributes(t *testing.T) {
+	jwt, err := structpb.NewStruct(map[string]any{"payload": map[string]any{"iss": "me"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		permission, principal string
+		change                func(x *filter.Exchange)
+		mismatch              func(x *filter.Exchange)
+	}{
+		"principal": {
+			principal: `{"filter_state":{"key":"io.istio.peer_principal","string_match":{"exact":"` + Principal + `"}}}`,
+			mismatch: func(x *filter.Exchange) {
+				x.Conn.State.Set(filter.PeerPrincipalKey, "spiffe://cluster.local/ns/x/sa/web", filter.NotShared)
+			},
+		},
+		"the request's own state comes first": {
+			principal: `{"filter_state":{"key":"io.istio.peer_principal","string_match":{"exact":"spiffe://mine"}}}`,
+			change:    func(x *filter.Exchange) { x.State.Set(filter.PeerPrincipalKey, "spiffe://mine", filter.NotShared) },
+		},
+		"direct_remote_ip is the HBONE peer's": {
+			principal: `{"direct_remote_ip":{"address_prefix":"10.0.0.0","prefix_len":24}}`,
+			mismatch:  func(x *filter.Exchange) { x.Conn.Remote = netip.MustParseAddrPort("10.0.1.1:1") },
+		},
+		"an address of the other family's form": {
+			principal: `{"direct_remote_ip":{"address_prefix":"10.0.0.0","prefix_len":24}}`,
+			change:    func(x *filter.Exchange) { x.Conn.Remote = netip.MustParseAddrPort("[::ffff:10.0.0.1]:1") },
+			mismatch:  func(x *filter.Exchange) { x.Conn.Remote = netip.MustParseAddrPort("[::ffff:10.0.1.1]:1") },
+		},
+		"remote_ip does not believe x-forwarded-for": {
+			principal: `{"remote_ip":{"address_prefix":"10.0.0.1","prefix_len":32}}`,
+			change:    func(x *filter.Exchange) { x.Request.Fields.Append("x-forwarded-for", "192.0.2.1") },
+			mismatch: func(x *filter.Exchange) {
+				x.Conn.Remote = netip.MustParseAddrPort("10.0.0.2:1")
+				x.Request.Fields.Append("x-forwarded-for", "10.0.0.1")
+			},
+		},
+		"destination_ip": {
+			permission: `{"destination_ip":{"address_prefix":"10.96.0.10","prefix_len":32}}`,
+			mismatch:   func(x *filter.Exchange) { x.Conn.Local = netip.MustParseAddrPort("10.96.0.11:80") },
+		},
+		"destination_port": {
+			permission: `{"destination_port":80}`,
+			mismatch:   func(x *filter.Exchange) { x.Conn.Local = netip.MustParseAddrPort("10.96.0.10:81") },
+		},
+		"requested_server_name": {
+			permission: `{"requested_server_name":{"exact":"sni.example"}}`,
+			change:     func(x *filter.Exchange) { x.Conn.RequestedServerName = "sni.example" },
+		},
+		"header": {
+			principal: `{"header":{"name":"x-role","string_match":{"exact":"admin"}}}`,
+			change:    func(x *filter.Exchange) { x.Request.Fields.Append("x-role", "admin") },
+			mismatch: func(x *filter.Exchange) {
+				x.Request.Fields.Append("x-role", "guest")
+				x.Request.Fields.Append("x-role", "admin")
+			},
+		},
+		":authority": {
+			permission: `{"header":{"name":":authority","string_match":{"exact":"SHOP.example","ignore_case":true}}}`,
+			mismatch:   func(x *filter.Exchange) { x.Request.Authority = "shop.example:5000" },
+		},
+		"path without query": {
+			permission: `{"url_path":{"path":{"exact":"/a"}}}`,
+			change:     func(x *filter.Exchange) { x.Request.Path = "/a?x=/b" },
+		},
+		"claims": {
+			principal: `{"metadata":{"filter":"envoy.filters.http.jwt_authn","path":[{"key":"payload"},{"key":"iss"}],"value":{"string_match":{"exact":"me"}}}}`,
+			change:    func(x *filter.Exchange) { x.Metadata.Merge("envoy.filters.http.jwt_authn", jwt) },
+		},
+		"authenticated": {
+			principal: `{"authenticated":{"principal_name":{"exact":"spiffe://td/ns/a/sa/b"}}}`,
+			change:    func(x *filter.Exchange) { x.Conn.TLS, x.Conn.PeerURISAN = true, "spiffe://td/ns/a/sa/b" },
+			mismatch:  func(x *filter.Exchange) { x.Conn.PeerURISAN = "spiffe://td/ns/a/sa/b" }, // known, but not of this connection's TLS
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if c.permission == "" {
+				c.permission = anybody
+			}
+			if c.principal == "" {
+				c.principal = anybody
+			}
+			f := compile(t, metrics.NewStats(), `{"rules":`+one("ALLOW", "p", c.permission, c.principal)+`}`)
+			x := New("GET", "/")
+			if c.change != nil {
+				c.change(x)
+			}
+			if f.Request(x) != filter.Continue {
+				t.Error("does not match")
+			}
+			x = New("GET", "/")
+			if c.mismatch != nil {
+				c.mismatch(x)
+			}
+			if f.Request(x) != filter.Stop {
+				t.Error("matches what it should not")
+			}
+		})
+	}
+}
+
+func TestPerRoute(t *testing.T) {
+	stats := metrics.NewStats()
+	c := rbac.HTTP(stats)
+	f := compile(t, stats, `{"rules_stat_prefix":"mine_","rules":`+one("ALLOW", "p", method("GET"), anybody)+`}`)
+	route := func(config string) any {
+		r, err := c.NewRoute(Parse(t, &httpv3.RBACPerRoute{}, config))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r
+	}
+	x := New("PUT", "/")
+	Route(x, route(`{"rbac":{"rules":`+one("ALLOW", "put", method("PUT"), anybody)+`}}`))
+	if f.Request(x) != filter.Continue || x.Record.Policy != "put" || get(x, ns, "mine_enforced_engine_result") != "allowed" {
+		t.Errorf("policy %q, metadata %v", x.Record.Policy, x.Metadata.Struct(ns))
+	}
+	x = New("PUT", "/")
+	Route(x, route(`{"rbac":{"rules_stat_prefix":"other_","rules":{}}}`))
+	if f.Request(x) != filter.Stop || get(x, ns, "other_enforced_engine_result") != "denied" {
+		t.Errorf("metadata %v", x.Metadata.Struct(ns))
+	}
+	x = New("PUT", "/")
+	Route(x, route(`{}`))
+	if f.Request(x) != filter.Continue {
+		t.Error("a route without rbac enforces nothing")
+	}
+	if _, err := c.NewRoute(Parse(t, &httpv3.RBACPerRoute{}, `{"rbac":{"matcher":{}}}`)); err == nil || !strings.Contains(err.Error(), "rbac.matcher") {
+		t.Errorf("error %v", err)
+	}
+}
+
+// What cannot be honoured is an error, so that the chain is refused.
+func TestRefused(t *testing.T) {
+	for _, config := range []string{
+		`{"matcher":{}}`,
+		`{"rules":{"policies":{"p":{"permissions":[{"any":true}],"principals":[{"any":true}],"condition":{}}}}}`,
+	} {
+		if f, err := rbac.HTTP(metrics.NewStats()).New("n", Parse(t, &httpv3.RBAC{}, config)); err == nil {
+			t.Errorf("%s compiled to %v", config, f)
+		}
+	}
+	if _, err := rbac.HTTP(metrics.NewStats()).New("n", &networkv3.RBAC{}); err == nil {
+		t.Error("another message compiled")
+	}
+}
+
+func TestNetwork(t *testing.T) {
+	stats := metrics.NewStats()
+	f := Build(t, rbac.Network(stats), "envoy.filters.network.rbac", Parse(t, &networkv3.RBAC{}, `{"stat_prefix":"tcp.",
+		"shadow_rules_stat_prefix":"istio_dry_run_allow_","shadow_rules":{},"rules":`+
+		one("DENY", "ns[a]-policy[no 9000]-rule[0]", `{"destination_port":9000}`, `{"filter_state":{"key":"io.istio.peer_principal","string_match":{"prefix":"spiffe://cluster.local/"}}}`)+`}`))
+	conn := New("GET", "/").Conn
+	if d := f.Connect(conn); d != nil {
+		t.Errorf("port 80: %+v", d)
+	}
+	conn.Local = netip.MustParseAddrPort("10.96.0.10:9000")
+	if d := f.Connect(conn); d == nil || d.Details != "rbac_access_denied_matched_policy[ns[a]-policy[no_9000]-rule[0]]" || d.Flag != 0 {
+		t.Errorf("port 9000: %+v", d)
+	}
+	counts(t, stats, map[string]uint64{"tcp.rbac.allowed": 1, "tcp.rbac.denied": 1, "tcp.rbac.istio_dry_run_allow_shadow_denied": 2})
+	if len(Notes(f)) != 1 {
+		t.Errorf("notes %q", Notes(f))
+	}
+	if _, err := rbac.Network(stats).New("n", Parse(t, &networkv3.RBAC{}, `{"stat_prefix":"tcp.","rules":`+one("ALLOW", "p", method("GET"), anybody)+`}`)); err == nil {
+		t.Error("header rules compiled for a connection")
+	}
+}
+
+// TestIstiod runs the filters that a real istiod sent for: "only GET is allowed" at a Service with HTTP and TCP ports.
+func TestIstiod(t *testing.T) {
+	text, err := os.ReadFile("testdata/istiod.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var list []struct {
+		Chain  string
+		Config json.RawMessage
+	}
+	if err := json.Unmarshal(text, &list); err != nil {
+		t.Fatal(err)
+	}
+	seen := map[string]int{}
+	for _, e := range list {
+		var a anypb.Any
+		if err := protojson.Unmarshal(e.Config, &a); err != nil {
+			t.Fatal(err)
+		}
+		m, err := a.UnmarshalNew()
+		if err != nil {
+			t.Fatal(err)
+		}
+		switch m := m.(type) {
+		case *httpv3.RBAC:
+			seen["http"]++
+			f := Build(t, rbac.HTTP(metrics.NewStats()), "envoy.filters.http.rbac", m)
+			if f.Request(New("GET", "/hello")) != filter.Continue || f.Request(New("POST", "/hello")) != filter.Stop {
+				t.Errorf("%s: GET must pass, POST not", e.Chain)
+			}
+		case *networkv3.RBAC:
+			seen["tcp"]++
+			f := Build(t, rbac.Network(metrics.NewStats()), "envoy.filters.network.rbac", m)
+			if d := f.Connect(New("GET", "/").Conn); d == nil || d.Details != "rbac_access_denied_matched_policy[none]" {
+				t.Errorf("%s: an ALLOW policy about HTTP must deny TCP: %+v", e.Chain, d)
+			}
+		}
+	}
+	if seen["http"] == 0 || seen["tcp"] == 0 {
+		t.Errorf("the fixture holds %v", seen)
+	}
+}
