@@ -72,6 +72,18 @@ func (r *Ranges) Lookup(a netip.Addr) *PortMatch {
 	return nil
 }
 
+// All calls f for each prefix, in no order.
+func (r *Ranges) All(f func(netip.Prefix, *PortMatch)) {
+	for a, m := range r.exact {
+		f(netip.PrefixFrom(a, a.BitLen()), m)
+	}
+	for _, byLen := range r.prefixes {
+		for p, m := range byLen {
+			f(p, m)
+		}
+	}
+}
+
 // PortMatch is what a range leads to: a protocol match per port, or one for every port.
 type PortMatch struct {
 	Ports map[uint16]*ProtocolMatch
