@@ -199,6 +199,51 @@ func TestClientSeesBlockedOutput(t *testing.T) {
 	eventually(t, "it may open again", c.CanOpen)
 }
 
+// A head needs no window: it goes out while other streams have used up the connection's.
+func TestHeadsPassWithoutWindow(t *testing.T) {
+	served := make(chan *Conn, 1)
+	addr := listen(t, func(nc net.Conn) {
+		c := NewServer(nc, Options{}, func(s *Stream) {
+			readHead(t, s)
+			_ = s.WriteHead(ok(), false)
+			_, _ = io.Copy(struct{ io.Writer }{s}, &pattern{n: 1 << 20})
+		})
+		served <- c
+		_ = c.Serve()
+	})
+	fr, _ := rawClient(t, addr)
+	c := <-served
+	_ = fr.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: maxWindow})
+	for id := uint32(1); id < 9; id += 2 {
+		writeGet(t, fr, id)
+	}
+	got, heads := 0, 0
+	for heads < 8 {
+		f, err := fr.ReadFrame()
+		if err != nil {
+			t.Fatal(err)
+		}
+		switch f := f.(type) {
+		case *http2.DataFrame:
+			if got += len(f.Data()); got == defaultWindow { // all the connection's window is used
+				c.out.mu.Lock()
+				if c.out.window != 0 {
+					t.Errorf("window %d", c.out.window)
+				}
+				c.out.mu.Unlock()
+				for id := uint32(9); id < 17; id += 2 {
+					writeGet(t, fr, id)
+				}
+			}
+		case *http2.HeadersFrame:
+			heads++
+		}
+	}
+	if got != defaultWindow {
+		t.Errorf("%d bytes came within a window of %d", got, defaultWindow)
+	}
+}
+
 func TestTunnelClose(t *testing.T) {
 	t.Run("the peer ends too", func(t *testing.T) {
 		_, client := pair(t, Options{}, Options{}, echo)

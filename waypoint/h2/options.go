@@ -55,15 +55,15 @@ type Options struct {
 	// Budget for receive windows, shared by the connections of a process; nil: each stream may grow to MaxWindow.
 	Budget *Budget
 
-	// OnGoAway is called once, by the reader, when the connection takes no new streams any more because the peer said so
-	// or because it ended. It must not block.
+	// OnGoAway is called once, from any goroutine, when the connection takes no new streams any more: the peer said so, this
+	// side shuts down, or it ended. It must not block.
 	OnGoAway func(*Conn)
 
 	// OnIdle is called when the last stream has ended, by whoever ended it. It must not block. New streams may have been
 	// opened in the meantime.
 	OnIdle func(*Conn)
 
-	// OnCapacity is called, by the reader, when a client that gave no stream may give one again: a stream ended, the peer
+	// OnCapacity is called, from any goroutine, when a client that gave no stream may give one again: a stream ended, the peer
 	// raised its limit, or the output drained. It must not block.
 	OnCapacity func(*Conn)
 

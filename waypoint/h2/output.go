@@ -30,7 +30,8 @@ type output struct {
 
 	sleeping bool      // the writer waits in wake
 	wake     sync.Cond // for the writer: there is something to do
-	space    sync.Cond // for streams: room in buf, or window
+	space    sync.Cond // for streams with data: room in buf and window
+	heads    sync.Cond // for streams with a head: room in buf
 	closing  bool      // write what is there, then stop
 	err      error     // nothing can be written any more
 
@@ -52,7 +53,7 @@ func freeOutputBuffer(b *outputBuffer) {
 }
 
 func (o *output) init() {
-	o.wake.L, o.space.L = &o.mu, &o.mu
+	o.wake.L, o.space.L, o.heads.L = &o.mu, &o.mu, &o.mu
 	o.window, o.peerWindow, o.peerMaxFrame = defaultWindow, defaultWindow, defaultMaxFrameSize
 	o.enc.init(o)
 }
@@ -141,6 +142,7 @@ func (o *output) run(w io.Writer, wrote *atomic.Int64, drained func()) error {
 		o.buf, o.controls = nil, 0
 		o.gen++
 		o.passOn()
+		o.heads.Broadcast()
 		wasFull := o.full.Swap(false)
 		o.mu.Unlock()
 		if wasFull {
@@ -171,4 +173,5 @@ func (o *output) close(last func(b []byte) []byte) {
 	o.closing = true
 	o.wake.Signal()
 	o.space.Broadcast()
+	o.heads.Broadcast()
 }

@@ -91,6 +91,7 @@ func (s *Stream) stop(e *message.ResetError, rst, keepReceived bool) {
 	w.credit.Broadcast()
 	if w.inSpace {
 		o.space.Broadcast()
+		o.heads.Broadcast()
 	}
 	o.mu.Unlock()
 	if flooded {

@@ -78,7 +78,7 @@ type sendState struct {
 	started  bool      // the (final) head was written
 	end      bool
 	err      *message.ResetError
-	inSpace  bool // waits in output.space
+	inSpace  bool // waits in output.space or output.heads
 	lastAt   int  // where the last frame begins, if lastGen is output.gen
 	lastGen  uint64
 	hasFrame bool
@@ -229,7 +229,11 @@ func (s *Stream) mayWrite(data bool) error {
 		case data && w.window <= 0:
 			o.passOn()
 			w.credit.Wait()
-		case !o.room() || data && o.window <= 0:
+		case !data && !o.room():
+			w.inSpace = true
+			o.heads.Wait() // not in space: those may be waiting for window, which a head does not need
+			w.inSpace = false
+		case data && (!o.room() || o.window <= 0):
 			w.inSpace = true
 			o.wait()
 			w.inSpace = false
@@ -411,6 +415,7 @@ func (s *Stream) closeWrite(trailer *header.Fields) (both bool, err error) {
 	w.credit.Broadcast() // a Write that was waiting fails now
 	if w.inSpace {
 		o.space.Broadcast()
+		o.heads.Broadcast()
 	}
 	return s.ended(closedSend), nil
 }
