@@ -27,4 +27,13 @@
 //	  bridge mesh0 ── eth0 of pod 10.244.0.2 (helloworld)   :5000, ztun :15008
 //	               ├─ eth0 of pod 10.244.0.3 (waypoint)     :15008 :15021 …
 //	               └─ …
+//
+// # Variables
+//
+//	GOWAYPOINT_LAB_CACHE      where build.sh keeps the control plane (~/.cache/gowaypoint-lab)
+//	GOWAYPOINT_LAB_WAYPOINT   a static waypoint binary to be tried instead of cmd/waypoint
+//	GOWAYPOINT_LAB_ARTIFACTS  a folder that gets all logs
+//
+// Building the control plane the first time takes 9 minutes on two cores and
+// needs the Go module proxy; starting it takes 10 seconds.
 package lab

@@ -17,7 +17,7 @@ import (
 const (
 	envInside   = "GOWAYPOINT_LAB_INSIDE"   // set: we are the inner one
 	envTools    = "GOWAYPOINT_LAB_TOOLS"    // folder that build.sh made
-	envPrograms = "GOWAYPOINT_LAB_PROGRAMS" // folder with waypoint and helloworld
+	envPrograms = "GOWAYPOINT_LAB_PROGRAMS" // folder with waypoint and helloworld, ours to remove
 )
 
 // envWaypoint, if set by the user, is the absolute path of a static waypoint
@@ -117,8 +117,7 @@ func build(programs string) (tools string, err error) {
 			return "", fmt.Errorf("building %s: %w", target.pkg, err)
 		}
 	}
-	// Pods do not run as root.
-	return strings.TrimSpace(string(out)), os.Chmod(programs, 0o755)
+	return strings.TrimSpace(string(out)), nil
 }
 
 // settleIn prepares the namespaces that enter made.
@@ -136,8 +135,23 @@ func settleIn() error {
 	if err := os.MkdirAll(state, 0o755); err != nil {
 		return err
 	}
+	if err := takeOver(os.Getenv(envPrograms)); err != nil {
+		return err
+	}
 	if out, err := exec.Command("ip", "link", "set", "lo", "up").CombinedOutput(); err != nil {
 		return fmt.Errorf("ip link set lo up (is iproute2 installed?): %w: %s", err, out)
 	}
 	return nil
+}
+
+// programs is where the inner process has the programs of this repository.
+var programs = filepath.Join(state, "programs")
+
+// takeOver moves the programs into our own /run, so that not even the outer
+// process's sudden end leaves anything behind.
+func takeOver(from string) error {
+	if err := copyFiles(from, programs, 0o755); err != nil {
+		return err
+	}
+	return os.RemoveAll(from)
 }

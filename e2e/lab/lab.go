@@ -43,8 +43,8 @@ type Lab struct {
 // Start brings everything up: about 20 seconds on two cores. It has to be
 // called inside [Main], once per process. After an error nothing runs.
 func Start(ctx context.Context, logf func(format string, args ...any)) (lab *Lab, err error) {
-	tools, programs := os.Getenv(envTools), os.Getenv(envPrograms)
-	if tools == "" || programs == "" {
+	tools := os.Getenv(envTools)
+	if tools == "" {
 		return nil, errors.New("lab.Start has to run inside lab.Main")
 	}
 	running, stop := context.WithCancel(context.WithoutCancel(ctx))
@@ -81,7 +81,7 @@ func Start(ctx context.Context, logf func(format string, args ...any)) (lab *Lab
 
 	l.Runner = &runner.Runner{
 		Client: l.Kube, Node: node, Network: network, Dir: filepath.Join(state, "node"), Logf: logf,
-		Images: images(programs), Hosts: hosts(), Attach: l.attach,
+		Images: images(), Hosts: hosts(), Attach: l.attach,
 	}
 	l.background.Go(func() {
 		if err := l.Runner.Run(running); err != nil {
@@ -110,7 +110,7 @@ func (l *Lab) Stop() {
 	l.kubernetes.stop()
 	if to := os.Getenv(envArtifacts); to != "" {
 		for name, from := range map[string]string{"control-plane": logs, "pods": filepath.Join(state, "node", "logs")} {
-			if err := copyFiles(from, filepath.Join(to, name)); err != nil {
+			if err := copyFiles(from, filepath.Join(to, name), 0o644); err != nil {
 				l.logf("saving logs: %v", err)
 			}
 		}
@@ -144,7 +144,7 @@ func (l *Lab) PodLog(namespace, name string) (string, error) {
 	return string(data), err
 }
 
-func images(programs string) map[string]runner.Image {
+func images() map[string]runner.Image {
 	hello := func(version string) runner.Image {
 		return runner.Image{
 			Files:      map[string]string{"/helloworld": filepath.Join(programs, "helloworld")},
@@ -166,7 +166,8 @@ func hosts() string {
 	return fmt.Sprintf("%s istiod.istio-system.svc istiod.istio-system.svc.cluster.local istiod.istio-system\n", nodeIP)
 }
 
-func copyFiles(from, to string) error {
+// copyFiles copies the files, not the folders, of one folder to another.
+func copyFiles(from, to string, mode os.FileMode) error {
 	files, err := filepath.Glob(filepath.Join(from, "*"))
 	if err != nil {
 		return err
@@ -180,7 +181,7 @@ func copyFiles(from, to string) error {
 		if err != nil {
 			return err
 		}
-		out, err := os.Create(filepath.Join(to, filepath.Base(file)))
+		out, err := os.OpenFile(filepath.Join(to, filepath.Base(file)), os.O_CREATE|os.O_WRONLY|os.O_TRUNC, mode)
 		if err == nil {
 			_, err = io.Copy(out, in)
 			err = errors.Join(err, out.Close())

@@ -11,8 +11,8 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(Main(m)) }
 
-// TestWaypoint is one story told in steps: each finds the mesh as the one
-// before has left it, so the first that fails ends it.
+// TestWaypoint is one story told in steps. The first ones build the mesh, and
+// nothing can be told without them; the others leave it as they found it.
 func TestWaypoint(t *testing.T) {
 	ctx, cancel := context.WithTimeout(context.Background(), 25*time.Minute)
 	defer cancel()
@@ -22,16 +22,29 @@ func TestWaypoint(t *testing.T) {
 	}
 	defer l.Stop()
 	s := &scenario{Lab: l}
+	defer func() {
+		if t.Failed() {
+			s.explain(t)
+		}
+	}()
 
-	for _, step := range []struct {
+	type step struct {
 		name string
 		run  func(context.Context, *testing.T)
-	}{
+	}
+	for _, step := range []step{
 		{"an ambient namespace with helloworld v1 and v2", s.deploysHelloworld},
 		{"pods of the mesh answer over HBONE", s.reachesPodsDirectly},
 		{"tools look into pods through the API server", s.looksIntoPods},
 		{"istioctl waypoint apply makes a waypoint", s.appliesWaypoint},
 		{"the proxyImage annotation swaps the proxy", s.swapsImage},
+	} {
+		if !t.Run(step.name, func(t *testing.T) { step.run(ctx, t) }) {
+			return
+		}
+	}
+	defer s.tunnels.Close()
+	for _, step := range []step{
 		{"istioctl sees the proxy in sync", s.isListedBySyncStatus},
 		{"without a policy everything passes", s.passesEverything},
 		{"a pod address through the waypoint", s.reachesPodsThroughWaypoint},
@@ -46,9 +59,6 @@ func TestWaypoint(t *testing.T) {
 		{"the waypoint is replaced while requests flow", s.rollsOut},
 		{"certificates rotate while requests flow", s.rotatesCertificates},
 	} {
-		if !t.Run(step.name, func(t *testing.T) { step.run(ctx, t) }) {
-			s.explain(t)
-			return
-		}
+		t.Run(step.name, func(t *testing.T) { step.run(ctx, t) })
 	}
 }

@@ -82,10 +82,18 @@ func (s *scenario) apply(ctx context.Context, t *testing.T, yaml string) {
 	}
 }
 
+// applyForNow applies YAML that is gone when the step is over, if it has not
+// been removed before.
+func (s *scenario) applyForNow(ctx context.Context, t *testing.T, yaml string) {
+	t.Helper()
+	t.Cleanup(func() { s.remove(ctx, t, yaml) })
+	s.apply(ctx, t, yaml)
+}
+
 func (s *scenario) remove(ctx context.Context, t *testing.T, yaml string) {
 	t.Helper()
 	if err := s.Delete(ctx, yaml); err != nil {
-		t.Fatal(err)
+		t.Error(err)
 	}
 }
 
@@ -239,9 +247,13 @@ type load struct {
 	failures []string
 }
 
-func startLoad(pool *ztun.Pool, vip string) *load {
+func startLoad(t *testing.T, pool *ztun.Pool, vip string) *load {
 	ctx, stop := context.WithCancel(context.Background())
 	l := &load{stop: stop}
+	t.Cleanup(func() { // also when the step has failed half-way
+		stop()
+		l.workers.Wait()
+	})
 	for i := range 8 {
 		client := pool.HTTP(vip, i%2 == 0)
 		l.workers.Go(func() {

@@ -232,8 +232,8 @@ spec:
   ports: [{name: http, port: 5000}]
 `, version)
 	}
-	s.apply(ctx, t, services)
-	s.apply(ctx, t, rules)
+	s.applyForNow(ctx, t, services)
+	s.applyForNow(ctx, t, rules)
 	client := s.tunnels.HTTP(s.vip, true)
 	eventually(t, 30*time.Second, func() error {
 		for range 5 {
@@ -268,7 +268,7 @@ func (s *scenario) enforcesGatewayPolicy(ctx context.Context, t *testing.T) {
 // enforcesGetOnly attaches a policy, sees it at work, and takes it away.
 func (s *scenario) enforcesGetOnly(ctx context.Context, t *testing.T, target string) {
 	policy := policyYAML("get-only", target, `{to: [{operation: {methods: [GET]}}]}`)
-	s.apply(ctx, t, policy)
+	s.applyForNow(ctx, t, policy)
 	client := s.tunnels.HTTP(s.vip, true)
 	s.waitStatus(t, client, http.MethodPost, http.StatusForbidden)
 	for _, method := range methods {
@@ -307,7 +307,7 @@ func (s *scenario) enforcesGetOnly(ctx context.Context, t *testing.T, target str
 func (s *scenario) enforcesPrincipal(ctx context.Context, t *testing.T) {
 	policy := policyYAML("client-only", "{kind: Service, group: '', name: helloworld}",
 		`{from: [{source: {principals: [cluster.local/ns/default/sa/client]}}]}`)
-	s.apply(ctx, t, policy)
+	s.applyForNow(ctx, t, policy)
 	other, err := s.Via(ctx, namespace, s.other, waypoint)
 	if err != nil {
 		t.Fatal(err)
@@ -360,9 +360,10 @@ func hasSeries(text, name string, labels []string) bool {
 }
 
 func (s *scenario) changesPolicyUnderLoad(ctx context.Context, t *testing.T) {
-	load := startLoad(s.tunnels, s.vip)
+	load := startLoad(t, s.tunnels, s.vip)
 	client := s.tunnels.HTTP(s.vip, true) // one connection, kept over all changes
 	policy := policyYAML("get-only", "{kind: Service, group: '', name: helloworld}", `{to: [{operation: {methods: [GET]}}]}`)
+	t.Cleanup(func() { s.remove(ctx, t, policy) })
 	for range 5 {
 		s.apply(ctx, t, policy)
 		s.waitStatus(t, client, http.MethodPost, http.StatusForbidden)
@@ -374,8 +375,16 @@ func (s *scenario) changesPolicyUnderLoad(ctx context.Context, t *testing.T) {
 
 func (s *scenario) survivesIstiod(ctx context.Context, t *testing.T) {
 	pod := s.waitReady(ctx, t, waypointPods, 1)[0]
-	load := startLoad(s.tunnels, s.vip)
+	load := startLoad(t, s.tunnels, s.vip)
 	s.KillIstiod()
+	back := false
+	defer func() {
+		if !back { // the steps after this one need it
+			if err := s.StartIstiod(ctx); err != nil {
+				t.Error(err)
+			}
+		}
+	}()
 	time.Sleep(5 * time.Second) // long enough for several attempts to reconnect
 	fresh, err := s.Direct(ctx, namespace, s.client, s.hello[0].Status.PodIP)
 	if err == nil {
@@ -385,13 +394,14 @@ func (s *scenario) survivesIstiod(ctx context.Context, t *testing.T) {
 	if now := s.waitReady(ctx, t, waypointPods, 1)[0]; now.Name != pod.Name {
 		t.Errorf("pod %s has replaced %s", now.Name, pod.Name)
 	}
+	back = true
 	if err := s.StartIstiod(ctx); err != nil {
 		t.Fatal(err)
 	}
 	// Configuration flows again.
 	policy := policyYAML("get-only", "{kind: Service, group: '', name: helloworld}", `{to: [{operation: {methods: [GET]}}]}`)
 	client := s.tunnels.HTTP(s.vip, true)
-	s.apply(ctx, t, policy)
+	s.applyForNow(ctx, t, policy)
 	s.waitStatus(t, client, http.MethodPost, http.StatusForbidden)
 	s.remove(ctx, t, policy)
 	s.waitStatus(t, client, http.MethodPost, http.StatusOK)
@@ -416,10 +426,12 @@ func (s *scenario) restarts(ctx context.Context, t *testing.T) {
 func (s *scenario) rollsOut(ctx context.Context, t *testing.T) {
 	old := s.waitReady(ctx, t, waypointPods, 1)[0]
 	s.tunnels.Close() // so that a GOAWAY can only come from the pod that is replaced
-	load := startLoad(s.tunnels, s.vip)
+	load := startLoad(t, s.tunnels, s.vip)
 	goneAway := make(chan time.Time, 1)
+	watching, stop := context.WithCancel(ctx)
+	defer stop()
 	go func() {
-		for ctx.Err() == nil {
+		for watching.Err() == nil {
 			if gone, _ := s.tunnels.Draining(); gone > 0 {
 				goneAway <- time.Now()
 				return
@@ -455,7 +467,7 @@ func (s *scenario) rollsOut(ctx context.Context, t *testing.T) {
 func (s *scenario) rotatesCertificates(ctx context.Context, t *testing.T) {
 	const ttl = 30 * time.Second
 	old := s.waitReady(ctx, t, waypointPods, 1)[0]
-	load := startLoad(s.tunnels, s.vip)
+	load := startLoad(t, s.tunnels, s.vip)
 	s.apply(ctx, t, fmt.Sprintf(`
 apiVersion: networking.istio.io/v1beta1
 kind: ProxyConfig
