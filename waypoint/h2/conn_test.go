@@ -513,3 +513,39 @@ func TestIdleTunnelsAreCheap(t *testing.T) {
 		t.Errorf("%d bytes per idle tunnel", per)
 	}
 }
+
+// HTTP/2 inside an HBONE tunnel: a connection whose transport is a stream of another.
+func TestConnectionInsideATunnel(t *testing.T) {
+	outerServer, outerClient := pair(t, Options{}, Options{}, func(s *Stream) {
+		readHead(t, s)
+		_ = s.WriteHead(ok(), false)
+		_ = NewServer(s.Tunnel(), Options{}, echo).Serve()
+	})
+	tun := open(t, outerClient, connectHead(), false)
+	readHead(t, tun)
+	inner := NewClient(tun.Tunnel(), Options{})
+	go func() { _ = inner.Serve() }()
+	var all sync.WaitGroup
+	_, want := sum(t, &pattern{n: 1 << 20})
+	for range 20 {
+		s := open(t, inner, &message.Head{Method: "POST", Scheme: "http", Authority: "a", Path: "/"}, false)
+		all.Go(func() {
+			_, _ = io.Copy(struct{ io.Writer }{s}, &pattern{n: 1 << 20})
+			_ = s.CloseWrite(nil)
+		})
+		all.Go(func() {
+			if _, err := s.ReadHead(new(message.Head)); err != nil {
+				t.Error(err)
+			}
+			if n, got := sum(t, s); n != 1<<20 || got != want {
+				t.Errorf("%d bytes, %x", n, got)
+			}
+		})
+	}
+	all.Wait()
+	inner.Shutdown(0)
+	if err := waitDone(t, inner); err != nil {
+		t.Error(err)
+	}
+	eventually(t, "the tunnel has ended", func() bool { return outerClient.ActiveStreams()+outerServer.ActiveStreams() == 0 })
+}

@@ -83,21 +83,6 @@ func (q *queue) pop(p []byte) int {
 	return n
 }
 
-// append moves everything in src to the end of q.
-func (q *queue) append(src *queue) {
-	if src.head == nil {
-		return
-	}
-	if q.tail == nil {
-		q.head = src.head
-	} else {
-		q.tail.next = src.head
-	}
-	q.tail = src.tail
-	q.n += src.n
-	*src = queue{}
-}
-
 // drop empties the queue and returns how many bytes were in it.
 func (q *queue) drop() int {
 	n := q.n

@@ -271,7 +271,7 @@ func (c *Conn) beginData(h frameHeader, p []byte) (int, error) {
 	s := c.lookup(h.streamID)
 	switch {
 	case s == nil:
-		if err := c.lateFrame(h.streamID, "DATA"); err != nil {
+		if err := c.lateData(h.streamID); err != nil {
 			return 0, err
 		}
 	default:
@@ -399,13 +399,13 @@ func (c *Conn) idle(id uint32) bool {
 	return id%2 == 0 || id > c.lastPeerID
 }
 
-// lateFrame judges a DATA frame on a stream that is not there.
-func (c *Conn) lateFrame(id uint32, what string) error {
+// lateData judges a DATA frame on a stream that is not there.
+func (c *Conn) lateData(id uint32) error {
 	if c.idle(id) {
 		if c.tooLate(id) {
 			return nil
 		}
-		return connError(message.ProtocolError, what+" on an idle stream")
+		return connError(message.ProtocolError, "DATA on an idle stream")
 	}
 	c.mu.Lock()
 	how := c.closedIDs.how(id)
