@@ -161,6 +161,7 @@ func (c *chainCompiler) network(name, where string, e extension) (filter.Network
 		c.fail("%s: %w", where, err)
 		return nil, false
 	}
+	c.noted(where, n)
 	return n, true
 }
 

@@ -53,6 +53,7 @@ type Compiler struct {
 	clusters  map[string]*clusterState
 	report    *Report
 	sorted    []string // names of clusters
+	circles   []*program.Cluster
 }
 
 // clusterState is a compiled cluster, kept for the next Compile.
@@ -83,7 +84,8 @@ func (c *Compiler) Compile(res Resources) (*program.Program, *Report) {
 	c.version++
 	c.compileListeners(&res)
 	g := &graph{c: c, res: &res, targets: map[string]target{}}
-	for name, ls := range c.listeners {
+	for _, name := range slices.Sorted(maps.Keys(c.listeners)) {
+		ls := c.listeners[name]
 		switch {
 		case ls.dispatch != nil:
 			g.targets[name] = target{dispatch: ls.dispatch}
@@ -100,7 +102,7 @@ func (c *Compiler) Compile(res Resources) (*program.Program, *Report) {
 			delete(c.clusters, name)
 		}
 	}
-	g.breakCircles(p)
+	c.circles = g.breakCircles(p)
 	p.Dispatches = map[string]*program.Dispatch{}
 	for _, name := range slices.Sorted(maps.Keys(c.listeners)) {
 		ls := c.listeners[name]
@@ -207,7 +209,8 @@ func (c *Compiler) compileListener(name string, raw []byte, old *listenerState, 
 	}
 	ls.notes = notes
 	if l.GetInternalListener() != nil {
-		ls.dispatch = d.dispatchListener(l, ls.chains)
+		ls.dispatch, notes = d.dispatchListener(l, ls.chains)
+		ls.notes = append(ls.notes, notes...)
 		ls.dispatch.Logs = logs
 		ls.dispatch.Refused = join(ls.dispatch.Refused, refused)
 		return ls

@@ -60,7 +60,7 @@ func runFixture(t *testing.T, file string) {
 		}
 		fmt.Fprintf(&out, "\n== %s\n%s", name, strings.TrimRight(body, "\n"))
 	}
-	got := out.String() + "\n"
+	got := strings.TrimRight(out.String(), "\n") + "\n"
 	if *update {
 		if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
 			t.Fatal(err)

@@ -215,8 +215,8 @@ func (g *graph) unchanged(used []use) bool {
 	return true
 }
 
-// breakCircles refuses clusters through which a tunnel would come back to a listener that it has passed.
-func (g *graph) breakCircles(p *program.Program) {
+// breakCircles refuses clusters through which a tunnel would come back to a listener that it has passed, and returns them.
+func (g *graph) breakCircles(p *program.Program) (refused []*program.Cluster) {
 	inside := map[string]*program.Dispatch{} // clusters that lead to a listener of ours
 	for name, c := range p.Clusters {
 		if c.Internal != nil {
@@ -224,7 +224,7 @@ func (g *graph) breakCircles(p *program.Program) {
 		}
 	}
 	if len(inside) == 0 {
-		return
+		return nil
 	}
 	leads := map[*program.Dispatch][]string{}
 	for _, ls := range g.c.listeners {
@@ -244,8 +244,10 @@ func (g *graph) breakCircles(p *program.Program) {
 			c := *p.Clusters[name]
 			c.Internal, c.Refused = nil, join(c.Refused, errors.New("the internal listener that it leads to leads back to itself"))
 			p.Clusters[name] = &c
+			refused = append(refused, &c)
 		}
 	}
+	return refused
 }
 
 func comesBack(from, to *program.Dispatch, inside map[string]*program.Dispatch, leads map[*program.Dispatch][]string, seen map[*program.Dispatch]bool) bool {

@@ -7,6 +7,7 @@ import (
 
 	"google.golang.org/protobuf/types/known/anypb"
 
+	"github.com/gowaypoint/gowaypoint/waypoint/filter"
 	"github.com/gowaypoint/gowaypoint/waypoint/program"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -74,6 +75,7 @@ func (c *chainCompiler) httpFilters(fs []*hcmv3.HttpFilter, h *program.HTTP) map
 			if err != nil {
 				c.fail("%s: %w", where, err)
 			} else if x != nil {
+				c.noted(where, x)
 				h.Filters = append(h.Filters, x)
 			}
 		case inertExtensions[e.Type] != "":
@@ -89,6 +91,17 @@ func (c *chainCompiler) httpFilters(fs []*hcmv3.HttpFilter, h *program.HTTP) map
 		c.fail("http_filters: the last one must be the router")
 	}
 	return named
+}
+
+// noted reports what a filter, or its per-route configuration, leaves out.
+func (c *chainCompiler) noted(where string, f any) {
+	n, ok := f.(filter.Noter)
+	if !ok {
+		return
+	}
+	for _, note := range n.Notes() {
+		c.note("%s: %s", where, note)
+	}
 }
 
 // discovered returns the configuration that an ECDS resource holds.
@@ -145,6 +158,7 @@ func (c *chainCompiler) perRoute(named map[string]string, name string, config Pe
 		if err != nil {
 			return nil, fmt.Errorf("typed_per_filter_config %q: %w", name, err)
 		}
+		c.noted(fmt.Sprintf("typed_per_filter_config %q", name), v)
 		return v, nil
 	case optional, !ok && inertExtensions[t] != "":
 		return nil, nil

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/gowaypoint/gowaypoint/waypoint/program"
@@ -188,8 +189,8 @@ func (d *decoder) downstreamTLS(ts *corev3.TransportSocket) (*program.ServerTLS,
 // defaultInspectTimeout is Envoy's listener_filters_timeout.
 const defaultInspectTimeout = 15 * time.Second
 
-// dispatchListener compiles an internal listener that picks among chains.
-func (d *decoder) dispatchListener(l *listenerv3.Listener, chains []*chainState) *program.Dispatch {
+// dispatchListener compiles an internal listener that picks among chains. notes are the leaves of its matcher that refuse.
+func (d *decoder) dispatchListener(l *listenerv3.Listener, chains []*chainState) (*program.Dispatch, []string) {
 	out := &program.Dispatch{
 		Name:              l.GetName(),
 		InspectTimeout:    duration(l.GetListenerFiltersTimeout(), defaultInspectTimeout),
@@ -203,6 +204,7 @@ func (d *decoder) dispatchListener(l *listenerv3.Listener, chains []*chainState)
 	}
 	byName := map[string]*program.Chain{}
 	var unmatched, matched int
+	var notes []string
 	for _, c := range chains {
 		if c.isDefault {
 			out.Else = &program.PortMatch{Any: &program.ProtocolMatch{Chain: c.out}}
@@ -222,7 +224,10 @@ func (d *decoder) dispatchListener(l *listenerv3.Listener, chains []*chainState)
 	}
 	switch m := l.GetFilterChainMatcher(); {
 	case m != nil:
-		errs = append(errs, (&matching{chains: byName, d: d, out: out}).compile(m))
+		tree := &matching{chains: byName, d: d, out: out}
+		errs = append(errs, tree.compile(m))
+		slices.Sort(tree.refused) // its order is that of a map
+		notes = tree.refused
 	case matched > 0:
 		errs = append(errs, errors.New("filter_chains: filter_chain_match is not supported on an internal listener; use filter_chain_matcher"))
 	case unmatched == 1:
@@ -238,5 +243,5 @@ func (d *decoder) dispatchListener(l *listenerv3.Listener, chains []*chainState)
 		out.Ranges = program.NewRanges()
 	}
 	out.Refused = errors.Join(errs...)
-	return out
+	return out, notes
 }

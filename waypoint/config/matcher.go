@@ -27,6 +27,8 @@ type matching struct {
 	chains map[string]*program.Chain
 	d      *decoder
 	out    *program.Dispatch
+	// refused are the leaves that could not be expressed, or lead nowhere.
+	refused []string
 }
 
 // input is what a matcher tree looks at.
@@ -211,14 +213,14 @@ func fallThrough(all []addressRange, last *program.PortMatch, into *program.Rang
 func (m *matching) port(on *matcherv3.Matcher_OnMatch) *program.PortMatch {
 	t, in, err := m.tree(on)
 	if err != nil {
-		return &program.PortMatch{Any: refuseMatch(err)}
+		return &program.PortMatch{Any: m.refuseMatch(err)}
 	}
 	if t == nil || in != byPort {
 		return &program.PortMatch{Any: m.protocol(on)}
 	}
 	values, err := exact(t)
 	if err != nil {
-		return &program.PortMatch{Any: refuseMatch(fmt.Errorf("port: %w", err))}
+		return &program.PortMatch{Any: m.refuseMatch(fmt.Errorf("port: %w", err))}
 	}
 	out := &program.PortMatch{Ports: make(map[uint16]*program.ProtocolMatch, len(values))}
 	for text, next := range values {
@@ -245,21 +247,21 @@ func (m *matching) protocol(on *matcherv3.Matcher_OnMatch) *program.ProtocolMatc
 	t, in, err := m.tree(on)
 	switch {
 	case err != nil:
-		return refuseMatch(err)
+		return m.refuseMatch(err)
 	case t == nil:
 		return &program.ProtocolMatch{Chain: m.chain(on)}
 	case in != byProtocol:
-		return refuseMatch(errors.New("matchers must nest in the order authority, address, port, protocol"))
+		return m.refuseMatch(errors.New("matchers must nest in the order authority, address, port, protocol"))
 	}
 	values, err := exact(t)
 	if err != nil {
-		return refuseMatch(fmt.Errorf("protocol: %w", err))
+		return m.refuseMatch(fmt.Errorf("protocol: %w", err))
 	}
 	out := &program.ProtocolMatch{}
 	for key, next := range values {
 		to := m.protocol(next)
 		if to.Chain == nil {
-			return refuseMatch(fmt.Errorf("protocol %s: what follows must be a chain", key))
+			return m.refuseMatch(fmt.Errorf("protocol %s: what follows must be a chain", key))
 		}
 		switch key {
 		case keyHTTP10:
@@ -281,24 +283,31 @@ func (m *matching) protocol(on *matcherv3.Matcher_OnMatch) *program.ProtocolMatc
 func (m *matching) chain(on *matcherv3.Matcher_OnMatch) *program.Chain {
 	a := on.GetAction()
 	if a == nil {
-		return refuseChain("", errors.New("filter_chain_matcher: neither a matcher nor an action"))
+		return m.refuse("", errors.New("neither a matcher nor an action"))
 	}
 	name, err := decodeAs(m.d, a.GetTypedConfig(), &wrapperspb.StringValue{})
 	if err != nil {
-		return refuseChain(a.GetName(), fmt.Errorf("filter_chain_matcher: action %q: %w", a.GetName(), err))
+		return m.refuse(a.GetName(), fmt.Errorf("action %q: %w", a.GetName(), err))
 	}
 	if c := m.chains[name.GetValue()]; c != nil {
 		return c
 	}
-	return refuseChain(name.GetValue(), fmt.Errorf("filter_chain_matcher names filter chain %q, which does not exist", name.GetValue()))
+	return m.refuse(name.GetValue(), fmt.Errorf("names filter chain %q, which does not exist", name.GetValue()))
 }
 
 func refuseChain(name string, err error) *program.Chain {
 	return &program.Chain{Name: name, Refused: err}
 }
 
-func refuseMatch(err error) *program.ProtocolMatch {
-	return &program.ProtocolMatch{Chain: refuseChain("", fmt.Errorf("filter_chain_matcher: %w", err))}
+// refuse makes a leaf that refuses.
+func (m *matching) refuse(name string, err error) *program.Chain {
+	err = fmt.Errorf("filter_chain_matcher: %w", err)
+	m.refused = append(m.refused, err.Error())
+	return refuseChain(name, err)
+}
+
+func (m *matching) refuseMatch(err error) *program.ProtocolMatch {
+	return &program.ProtocolMatch{Chain: m.refuse("", err)}
 }
 
 // mergePorts answers as a does and, where a has no answer, as b does.

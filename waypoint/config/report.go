@@ -100,6 +100,9 @@ func (c *Compiler) makeReport() *Report {
 			}
 		}
 	}
+	for _, x := range c.circles {
+		r.refuse(func() string { return "Cluster " + x.Name }, x.Refused)
+	}
 	for _, e := range r.entries {
 		r.Entries = append(r.Entries, *e)
 	}
