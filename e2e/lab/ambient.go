@@ -22,13 +22,13 @@ import (
 
 // Labels and annotations of ambient mode.
 const (
-	dataplaneMode = "istio.io/dataplane-mode"              // label of namespaces and pods: ambient, none
-	redirection   = "ambient.istio.io/redirection"         // annotation that Istio's CNI puts on pods it has taken in
-	serviceLabel  = discoveryv1.LabelServiceName           // of EndpointSlices
-	trustDomain   = "cluster.local"                        // Istio's default
-	audience      = "istio-ca"                             // of tokens that istiod takes
-	certificate   = 24 * time.Hour                         // validity that ztunnel asks for
-	rediTemplate  = `{"metadata":{"annotations":{%q:%q}}}` // a merge patch
+	dataplaneMode   = "istio.io/dataplane-mode"              // label of namespaces and pods: ambient, none
+	redirection     = "ambient.istio.io/redirection"         // annotation that Istio's CNI puts on pods it has taken in
+	serviceLabel    = discoveryv1.LabelServiceName           // of EndpointSlices
+	trustDomain     = "cluster.local"                        // Istio's default
+	audience        = "istio-ca"                             // of tokens that istiod takes
+	certificate     = 24 * time.Hour                         // validity that ztunnel asks for
+	annotationPatch = `{"metadata":{"annotations":{%q:%q}}}` // a merge patch
 )
 
 // ztunnels are the HBONE servers of ambient pods, by pod address.
@@ -61,6 +61,10 @@ func (l *Lab) attach(ctx context.Context, pod *corev1.Pod, sandbox *runner.Sandb
 	if err != nil {
 		return nil, err
 	}
+	if _, err := l.Kube.CoreV1().Pods(pod.Namespace).Patch(ctx, pod.Name, types.MergePatchType,
+		fmt.Appendf(nil, annotationPatch, redirection, "enabled"), metav1.PatchOptions{}); err != nil {
+		return nil, err
+	}
 	listener, err := sandbox.Listen(net.JoinHostPort(sandbox.IP.String(), strconv.Itoa(ztun.HBONEPort)))
 	if err != nil {
 		return nil, err
@@ -74,13 +78,11 @@ func (l *Lab) attach(ctx context.Context, pod *corev1.Pod, sandbox *runner.Sandb
 		}
 	}()
 	l.ztunnels.put(server)
-	_, err = l.Kube.CoreV1().Pods(pod.Namespace).Patch(ctx, pod.Name, types.MergePatchType,
-		fmt.Appendf(nil, rediTemplate, redirection, "enabled"), metav1.PatchOptions{})
 	return func() {
 		_ = listener.Close() // ends Serve
 		<-served
 		l.ztunnels.remove(server)
-	}, err
+	}, nil
 }
 
 func (z *ztunnels) put(s *ztun.Server) {

@@ -46,6 +46,7 @@ func TestWaypoint(t *testing.T) {
 	defer s.tunnels.Close()
 	for _, step := range []step{
 		{"istioctl sees the proxy in sync", s.isListedBySyncStatus},
+		{"pilot-agent request works in the pod", s.answersPilotAgentRequest},
 		{"without a policy everything passes", s.passesEverything},
 		{"a pod address through the waypoint", s.reachesPodsThroughWaypoint},
 		{"an HTTPRoute steers requests", s.routes},

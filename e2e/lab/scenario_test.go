@@ -142,7 +142,7 @@ func (s *scenario) annotateGateway(ctx context.Context, t *testing.T, key, value
 	if err != nil {
 		t.Fatal(err)
 	}
-	patch := fmt.Appendf(nil, `{"metadata":{"annotations":{%q:%q}}}`, key, value)
+	patch := fmt.Appendf(nil, annotationPatch, key, value)
 	if _, err := resource.Patch(ctx, waypoint, types.MergePatchType, patch, metav1.PatchOptions{}); err != nil {
 		t.Fatal(err)
 	}

@@ -135,6 +135,10 @@ func (e executor) ExecInContainer(ctx context.Context, name string, _, container
 	in io.Reader, out, errOut io.WriteCloser, _ bool, _ <-chan serveremote.TerminalSize, _ time.Duration,
 ) error {
 	namespace, podName, _ := strings.Cut(name, "/")
+	sandbox, err := e.r.Sandbox(namespace, podName)
+	if err != nil {
+		return err
+	}
 	p := e.r.find(namespace, podName)
 	if p == nil {
 		return fmt.Errorf("pod %s does not run here", name)
@@ -154,7 +158,7 @@ func (e executor) ExecInContainer(ctx context.Context, name string, _, container
 		}
 		s := spec{root: c.root(), argv: argv, env: env, dir: "/"}
 		s.uid, s.gid = user(f.pod, c.spec)
-		process, err := s.start(p.sandbox, in, out, errOut)
+		process, err := s.start(sandbox, in, out, errOut)
 		if err != nil {
 			return err
 		}

@@ -127,8 +127,16 @@ func (p *pod) runContainers(ctx context.Context) {
 		}
 	}()
 	source := &volumeSource{client: p.r.Client, tokens: map[string][]byte{}}
+	detach := func() {}
+	defer func() { detach() }()
 	for {
 		err := p.setUp(working, source)
+		if err == nil && p.r.Attach != nil {
+			var undo func()
+			if undo, err = p.r.Attach(working, p.facts().pod, p.sandbox); err == nil && undo != nil {
+				detach = undo
+			}
+		}
 		p.mu.Lock()
 		p.problem = err
 		p.mu.Unlock()
@@ -138,15 +146,6 @@ func (p *pod) runContainers(ctx context.Context) {
 		}
 		if !sleep(working, 500*time.Millisecond) {
 			return
-		}
-	}
-	if p.r.Attach != nil {
-		detach, err := p.r.Attach(working, p.facts().pod, p.sandbox)
-		if err != nil {
-			p.r.Logf("attaching pod %s/%s: %v", p.namespace, p.name, err)
-		}
-		if detach != nil {
-			defer detach()
 		}
 	}
 	go p.refresh(working, source)

@@ -35,8 +35,9 @@ type Runner struct {
 	// Hosts are lines for the pods' /etc/hosts: there is no DNS.
 	Hosts string
 	// Attach, if set, is called when a pod has its network and before its
-	// containers start, and the function that it returns when they have
-	// ended. A CNI plugin and the part of a node proxy would be done here.
+	// containers start, again and again until it succeeds; the function that
+	// it returns with success is called when they have ended. What CNI plugin
+	// and node proxy do belongs here.
 	Attach func(context.Context, *corev1.Pod, *Sandbox) (detach func(), err error)
 	Logf   func(format string, args ...any)
 

@@ -132,9 +132,9 @@ func (s *volumeSource) downward(items []corev1.DownwardAPIVolumeFile) (contents,
 	return all, nil
 }
 
-// token asks the API server for a token bound to the pod. It is asked for once
-// per audience: the shortest life that the API allows, 10 minutes, is the
-// shortest that can be seen expiring here.
+// token asks the API server for a token bound to the pod, once per audience. A
+// kubelet would renew it at 80 % of its life; the 12 hours that a waypoint asks
+// for are longer than any test.
 func (s *volumeSource) token(ctx context.Context, p *corev1.ServiceAccountTokenProjection) ([]byte, error) {
 	if t, ok := s.tokens[p.Audience]; ok {
 		return t, nil
