@@ -147,7 +147,11 @@ func TestBlockedOutput(t *testing.T) {
 	for id := uint32(1); id < 20; id += 2 {
 		writeGet(t, fr, id)
 	}
-	eventually(t, "the output is full", func() bool { return c.out.full.Load() })
+	eventually(t, "the output is full and stays so", func() bool {
+		written := c.Stats().BytesWritten
+		time.Sleep(50 * time.Millisecond) // the kernel's buffers take some, too
+		return c.out.full.Load() && c.Stats().BytesWritten == written
+	})
 	before := c.Stats().BytesRead
 	_ = fr.WritePing(false, [8]byte{1})
 	eventually(t, "the PING is read", func() bool { return c.Stats().BytesRead > before })
@@ -190,7 +194,10 @@ func TestClientSeesBlockedOutput(t *testing.T) {
 	}()
 	s := open(t, c, connectHead(), false)
 	go func() { _, _ = io.Copy(struct{ io.Writer }{s}, &pattern{n: 1 << 20}) }()
-	eventually(t, "the output is full", func() bool { return !c.CanOpen() })
+	eventually(t, "the output is full and stays so", func() bool {
+		time.Sleep(10 * time.Millisecond)
+		return !c.CanOpen()
+	})
 	if _, err := c.Open(); err != ErrOutputBlocked {
 		t.Error(err)
 	}
