@@ -117,7 +117,7 @@ func (m *Match) hasPrefix(path string) bool {
 	return strings.HasPrefix(path, m.Path)
 }
 
-// matched is how many bytes of a path prefix_rewrite replaces; -1: all before the query.
+// matched is how many bytes of a path prefix_rewrite replaces; -1: all before the query, which is what an expression has matched.
 func (m *Match) matched() int {
 	switch m.Kind {
 	case PathPrefix, PathExact, PathSeparatedPrefix:

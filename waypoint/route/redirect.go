@@ -16,7 +16,9 @@ func (r *Redirect) Location(h *message.Head) string {
 		was = "http"
 	}
 	scheme := was
-	if r.Scheme != "" {
+	if r.HTTPS {
+		scheme = "https"
+	} else if r.Scheme != "" {
 		scheme = r.Scheme
 	}
 	host := r.Host
@@ -50,12 +52,10 @@ func (r *Redirect) path(path string) string {
 		if ok && !ownQuery {
 			path += "?" + query
 		}
-	} else if p, ok := r.Rewrite.apply(path, nil); ok {
+	} else if p, ok := rewritten(path, r.PrefixRewrite, r.matched, r.RegexRewrite); ok {
 		path = p
 	}
-	if !strings.HasPrefix(path, "/") {
-		path = "/" + path
-	}
+	path = rooted(path)
 	if r.StripQuery && !ownQuery {
 		path, _, _ = strings.Cut(path, "?")
 	}

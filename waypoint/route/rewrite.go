@@ -4,6 +4,7 @@ import (
 	"strings"
 
 	"github.com/gowaypoint/gowaypoint/telemetry"
+	"github.com/gowaypoint/gowaypoint/telemetry/format"
 	"github.com/gowaypoint/gowaypoint/waypoint/header"
 	"github.com/gowaypoint/gowaypoint/waypoint/message"
 )
@@ -94,7 +95,12 @@ func appendForwardedHost(f *header.Fields, host string) {
 }
 
 func (f *Forward) rewritePath(h *message.Head, rec *telemetry.Record, keepOriginal bool) {
-	path, ok := f.Path.apply(h.Path, rec)
+	path, ok := "", false
+	if f.PathFormat != nil {
+		path, ok = replaceAll(h.Path, f.PathFormat, rec)
+	} else {
+		path, ok = rewritten(h.Path, f.PrefixRewrite, f.matched, f.RegexRewrite)
+	}
 	if !ok {
 		return
 	}
@@ -104,38 +110,40 @@ func (f *Forward) rewritePath(h *message.Head, rec *telemetry.Record, keepOrigin
 	h.Path = path
 }
 
-// apply returns the rewritten path; false: there is nothing to rewrite. A result that does not begin with "/" gets one, since
-// backends read "GET foo" in different ways; Envoy sends it as it is.
-func (p *PathRewrite) apply(path string, rec *telemetry.Record) (string, bool) {
-	if path == "" {
+// rewritten is path after a prefix_rewrite or a regex_rewrite; false: there is none.
+func rewritten(path, prefix string, matched int, re *RegexRewrite) (string, bool) {
+	if path == "" || prefix == "" && re == nil {
 		return "", false
 	}
-	matched := beforeQuery(path, false)
-	rest := path[len(matched):]
-	switch {
-	case p.Prefix != "":
-		if p.Matched >= 0 {
-			if p.Matched > len(path) { // a filter changed the path and did not have it routed again
-				return "", false
-			}
-			rest = path[p.Matched:]
-		}
-		path = p.Prefix + rest
-	case p.Regex != nil:
-		path = p.Regex.replace(matched) + rest
-	case p.Full != nil:
-		v, _ := p.Full.Value(rec)
-		if v == "" || !safeValue(v) || strings.ContainsAny(v, " \t") {
-			return "", false
-		}
-		path = v + rest
-	default:
+	whole := len(beforeQuery(path, false))
+	if re != nil {
+		return rooted(re.replace(path[:whole]) + path[whole:]), true
+	}
+	if matched < 0 {
+		matched = whole
+	}
+	if matched > len(path) { // a filter has changed the path and did not have it routed again
 		return "", false
 	}
-	if !strings.HasPrefix(path, "/") {
-		path = "/" + path
+	return rooted(prefix + path[matched:]), true
+}
+
+// replaceAll puts the format's text in the place of the path before the query.
+func replaceAll(path string, f *format.Format, rec *telemetry.Record) (string, bool) {
+	v, _ := f.Value(rec)
+	if path == "" || v == "" || !safeValue(v) || strings.Contains(v, " ") {
+		return "", false
 	}
-	return path, true
+	return rooted(v + path[len(beforeQuery(path, false)):]), true
+}
+
+// rooted gives a path that does not begin with "/" one, since backends read "GET foo" in different ways; Envoy sends it as it
+// is.
+func rooted(path string) string {
+	if strings.HasPrefix(path, "/") {
+		return path
+	}
+	return "/" + path
 }
 
 func (r *RegexRewrite) replace(s string) string { return r.Pattern.ReplaceAllString(s, r.Substitution) }

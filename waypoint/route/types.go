@@ -109,7 +109,10 @@ type Forward struct {
 	GRPCTimeout    bool          // grpc-timeout is honoured up to MaxGRPCTimeout (0: unbounded)
 	Retry          *Retry
 
-	Path          PathRewrite
+	// At most one of PrefixRewrite, RegexRewrite and PathFormat is set. The query stays as it is.
+	PrefixRewrite string         // takes the place of the part of the path that the route matched
+	RegexRewrite  *RegexRewrite  // of the path before the query
+	PathFormat    *format.Format // path_rewrite: all of the path before the query; an empty result changes nothing
 	HostRewrite   string         // host_rewrite_literal
 	AutoHost      bool           // auto_host_rewrite: the endpoint's DNS name
 	HostHeader    string         // host_rewrite_header; lower-case
@@ -120,6 +123,9 @@ type Forward struct {
 	// HashPolicies are hash_policy; see [Forward.Hash].
 	HashPolicies []HashPolicy
 	Mirrors      []Mirror
+
+	// matched is how many bytes of a path PrefixRewrite replaces; -1: all before the query.
+	matched int
 }
 
 // WeightedCluster is one destination.
@@ -134,31 +140,24 @@ type WeightedCluster struct {
 
 // Redirect answers with a Location (RedirectAction).
 type Redirect struct {
-	Status     int
-	Scheme     string // "" keeps the request's
-	Host       string
-	Port       uint32
-	Path       string
-	Rewrite    PathRewrite
-	StripQuery bool
+	Status int
+	Scheme string // "" keeps the request's
+	HTTPS  bool   // https_redirect: the scheme is https
+	Host   string
+	Port   uint32
+	// At most one of Path, PrefixRewrite and RegexRewrite is set; see [Forward] for the latter two.
+	Path          string
+	PrefixRewrite string
+	RegexRewrite  *RegexRewrite
+	StripQuery    bool
+
+	matched int
 }
 
 // Direct answers without an upstream (DirectResponseAction).
 type Direct struct {
 	Status int
 	Body   string
-}
-
-// PathRewrite changes a path; at most one of Prefix, Regex and Full is set. The query stays as it is.
-type PathRewrite struct {
-	// Prefix takes the place of the part that the route matched: the first Matched bytes, or with Matched < 0 all of the
-	// path before the query.
-	Prefix  string
-	Matched int
-	// Regex is applied to the path before the query.
-	Regex *RegexRewrite
-	// Full takes the place of the path before the query; an empty result changes nothing.
-	Full *format.Format
 }
 
 // RegexRewrite replaces every match; Substitution is in Go's ${n} form.
