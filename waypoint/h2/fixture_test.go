@@ -16,6 +16,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -129,6 +130,9 @@ type fixture struct {
 	frames chan string // what our side sends; closed at its end
 	role   string
 
+	parked  atomic.Int64 // handlers that may wait for what the peer sends next
+	reading atomic.Int64 // responses that have not come to an end
+
 	mu   sync.Mutex
 	seen []string
 }
@@ -175,7 +179,7 @@ func newFixture(t *testing.T, file, role, options string) *fixture {
 		}
 	}
 	if role == "server" {
-		f.c = NewServer(ours, o, fixtureHandler)
+		f.c = NewServer(ours, o, f.handle)
 	} else {
 		f.c = NewClient(ours, o)
 		first := make([]byte, len(preface))
@@ -202,6 +206,18 @@ func newFixture(t *testing.T, file, role, options string) *fixture {
 func (f *fixture) close() {
 	_ = f.nc.Close()
 	f.c.Close(nil)
+}
+
+func (f *fixture) handle(s *Stream) {
+	s.recv.mu.Lock()
+	h := s.recv.head
+	parks := h.Method == "CONNECT" || h.Upgrade != "" || h.Path == "/echo" || h.Path == "/wait" || h.Path == "/never-read"
+	s.recv.mu.Unlock()
+	if parks {
+		f.parked.Add(1)
+		defer f.parked.Add(-1)
+	}
+	fixtureHandler(s)
 }
 
 // fixtureHandler does what the path says.
@@ -401,13 +417,14 @@ func (f *fixture) request(words []string) {
 		f.saw("= " + err.Error())
 		return
 	}
+	f.reading.Add(1)
 	go f.readResponse(s)
 }
 
 func (f *fixture) readResponse(s *Stream) {
 	start := fmt.Sprintf("= %d:", s.ID())
 	line := start
-	defer func() { f.saw(line) }()
+	defer func() { f.saw(line); f.reading.Add(-1) }()
 	for {
 		var h message.Head
 		end, err := s.ReadHead(&h)
@@ -473,6 +490,10 @@ func (f *fixture) sync() []string {
 			select {
 			case line, ok := <-f.frames:
 				if !ok {
+					// Nothing can wait for the peer now.
+					for end := time.Now().Add(2 * time.Second); f.reading.Load() > 0 && time.Now().Before(end); {
+						time.Sleep(time.Millisecond)
+					}
 					return append(lines, "< closed")
 				}
 				if line == fmt.Sprintf("< PING ack %x", marker) {
@@ -484,19 +505,27 @@ func (f *fixture) sync() []string {
 			}
 		}
 		if round == 0 {
-			for end := time.Now().Add(30 * time.Millisecond); time.Now().Before(end) && f.busy(); {
-				time.Sleep(time.Millisecond)
-			}
+			f.settle()
 		}
 	}
 	return lines
 }
 
-// busy tells whether streams may still have something to say.
-func (f *fixture) busy() bool {
-	f.c.mu.Lock()
-	defer f.c.mu.Unlock()
-	return f.role == "client" || f.c.handlers > 0
+// settle waits until handlers and readers have said what they have to say: until all have finished, or, if some may be waiting
+// for the peer, for a while that is long enough on a busy machine.
+func (f *fixture) settle() {
+	start := time.Now()
+	for {
+		parked := f.parked.Load() + f.reading.Load()
+		f.c.mu.Lock()
+		unfinished := int64(f.c.handlers) - f.parked.Load()
+		f.c.mu.Unlock()
+		passed := time.Since(start)
+		if unfinished <= 0 && (parked == 0 || passed > 40*time.Millisecond) || passed > 2*time.Second {
+			return
+		}
+		time.Sleep(time.Millisecond)
+	}
 }
 
 func (f *fixture) outcome() string {
