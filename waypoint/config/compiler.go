@@ -21,9 +21,9 @@ import (
 type Options struct {
 	// Filters compiles HTTP and network filters. What is neither in it nor known to be inert refuses its chain.
 	Filters filter.Registry
-	// Routes compiles a route configuration. perRoute compiles an entry of typed_per_filter_config; it returns nil for a filter
-	// that the chain does not have. nil: every chain with routes is refused.
-	Routes func(rc *routev3.RouteConfiguration, perRoute func(filter string, config PerRoute) (any, error)) (*route.Config, error)
+	// Routes compiles a route configuration with the options that the chain gives it; see route.Compile. notes go to the report.
+	// nil: every chain with routes is refused.
+	Routes func(*routev3.RouteConfiguration, route.Options) (cfg *route.Config, notes []string, err error)
 	// AccessLog compiles loggers. notes go to the report; an error refuses the chain. nil: a chain with loggers gets none and
 	// the report says so.
 	AccessLog func([]*accesslogv3.AccessLog) (logs []filter.AccessLog, notes []string, err error)

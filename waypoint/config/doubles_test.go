@@ -61,17 +61,17 @@ func doubles() Options {
 	per := func(m proto.Message) (any, error) { return m, nil }
 	o := Options{
 		Filters: filter.Registry{HTTP: map[string]filter.Compiler[filter.HTTP]{}, Network: map[string]filter.Compiler[filter.Network]{}},
-		Routes: func(rc *routev3.RouteConfiguration, perRoute func(string, PerRoute) (any, error)) (*route.Config, error) {
+		Routes: func(rc *routev3.RouteConfiguration, o route.Options) (*route.Config, []string, error) {
 			for _, v := range rc.GetVirtualHosts() {
 				for _, r := range v.GetRoutes() {
 					for name, c := range r.GetTypedPerFilterConfig() {
-						if _, err := perRoute(name, c); err != nil {
-							return nil, err
+						if _, err := o.PerRoute(name, c); err != nil {
+							return nil, nil, err
 						}
 					}
 				}
 			}
-			return &route.Config{Name: rc.GetName()}, nil
+			return &route.Config{Name: rc.GetName()}, nil, nil
 		},
 		AccessLog: func(l []*accesslogv3.AccessLog) ([]filter.AccessLog, []string, error) {
 			return make([]filter.AccessLog, len(l)), nil, nil

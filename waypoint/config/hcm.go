@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/gowaypoint/gowaypoint/waypoint/program"
+	"github.com/gowaypoint/gowaypoint/waypoint/route"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
@@ -180,8 +181,11 @@ func (c *chainCompiler) routes(m *hcmv3.HttpConnectionManager, h *program.HTTP, 
 		return
 	}
 	c.out.clusters = append(c.out.clusters, routedClusters(rc)...)
-	var err error
-	h.Routes, err = c.opt.Routes(rc, func(name string, config PerRoute) (any, error) { return c.perRoute(named, name, config) })
+	cfg, notes, err := c.opt.Routes(rc, route.Options{
+		PerRoute:             func(name string, config PerRoute) (any, error) { return c.perRoute(named, name, config) },
+		SuppressEnvoyHeaders: h.SuppressEnvoyHeaders,
+	})
+	h.Routes, c.out.notes = cfg, append(c.out.notes, notes...)
 	if err != nil {
 		c.fail("route_config %q: %w", rc.GetName(), err)
 	}
