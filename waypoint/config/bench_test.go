@@ -125,9 +125,19 @@ func BenchmarkOneEndpoint(b *testing.B) {
 			b.ResetTimer()
 			for i := range b.N {
 				res.Endpoints[name] = Resource{Raw: two.Raw[:len(two.Raw)*(i%2)]}
-				c.Compile(res)
+				c.CompileChanged(res, Changes{TypeEndpoint: {name}})
 			}
 		})
+	}
+}
+
+func BenchmarkOneEndpointUnsaid(b *testing.B) {
+	res := mesh(b, 10000)
+	c := New(doubles())
+	c.Compile(res)
+	b.ResetTimer()
+	for range b.N {
+		c.Compile(res)
 	}
 }
 

@@ -45,15 +45,17 @@ func (o *Options) accessLogs(logs []*accesslogv3.AccessLog) ([]filter.AccessLog,
 // A Compiler turns resources into Programs and remembers the parts, so that the next one costs what has changed. It is for one
 // goroutine; the Programs are for all.
 type Compiler struct {
-	opt     Options
-	fields  *census
-	version uint64
+	opt    Options
+	fields *census
 
 	listeners map[string]*listenerState
 	clusters  map[string]*clusterState
-	report    *Report
-	sorted    []string // names of clusters
-	circles   []*program.Cluster
+	byEDS     map[string]map[string]bool // clusters by the assignment that they use
+	targets   map[string]target
+	internal  map[string]bool // clusters that lead to a listener that dispatches
+	circles   []string        // clusters refused by breakCircles
+	program   *program.Program
+	ledger    *ledger
 }
 
 // clusterState is a compiled cluster, kept for the next Compile.
@@ -76,13 +78,28 @@ type use struct {
 
 // New returns a compiler without a past.
 func New(o Options) *Compiler {
-	return &Compiler{opt: o, fields: newCensus(), listeners: map[string]*listenerState{}, clusters: map[string]*clusterState{}, report: &Report{}}
+	return &Compiler{
+		opt: o, fields: newCensus(), ledger: newLedger(), program: &program.Program{},
+		listeners: map[string]*listenerState{}, clusters: map[string]*clusterState{}, byEDS: map[string]map[string]bool{},
+		internal: map[string]bool{},
+	}
 }
 
+// Changes names resources that have come, changed or gone, by type URL.
+type Changes map[string][]string
+
 // Compile makes the Program of the resources. It does not fail: what cannot be compiled is refused where it stands.
+// It finds out by itself what has changed; [Compiler.CompileChanged] need not look.
 func (c *Compiler) Compile(res Resources) (*program.Program, *Report) {
-	c.version++
-	c.compileListeners(&res)
+	return c.CompileChanged(res, nil)
+}
+
+// CompileChanged is [Compiler.Compile] for a caller who knows what may have changed since the last time; what is not in changed
+// must be as it was. nil: anything may have.
+func (c *Compiler) CompileChanged(res Resources, changed Changes) (*program.Program, *Report) {
+	if changed == nil || len(changed[TypeListener])+len(changed[TypeExtension])+len(changed[TypeRoute]) > 0 {
+		c.compileListeners(&res)
+	}
 	g := &graph{c: c, res: &res, targets: map[string]target{}}
 	for _, name := range slices.Sorted(maps.Keys(c.listeners)) {
 		ls := c.listeners[name]
@@ -93,28 +110,95 @@ func (c *Compiler) Compile(res Resources) (*program.Program, *Report) {
 			g.follow(name, nil)
 		}
 	}
-	p := &program.Program{Version: c.version, Clusters: make(map[string]*program.Cluster, len(res.Clusters))}
-	for name, r := range res.Clusters {
-		p.Clusters[name] = g.cluster(name, r)
+	p := &program.Program{Version: c.program.Version + 1, Clusters: c.program.Clusters}
+	switch {
+	case changed == nil || !maps.Equal(g.targets, c.targets) || len(c.circles) > 0:
+		c.allClusters(g, p)
+	default:
+		c.someClusters(g, p, changed)
 	}
-	for name := range c.clusters {
-		if _, ok := res.Clusters[name]; !ok {
-			delete(c.clusters, name)
-		}
-	}
-	c.circles = g.breakCircles(p)
-	p.Dispatches = map[string]*program.Dispatch{}
+	c.targets = g.targets
+	g.breakCircles(p)
 	for _, name := range slices.Sorted(maps.Keys(c.listeners)) {
 		ls := c.listeners[name]
+		c.ledger.put("listener "+name, ls.account(name))
 		if ls.socket != nil {
 			p.Listeners = append(p.Listeners, ls.socket)
 		}
-		if ls.dispatch != nil {
-			p.Dispatches[name] = ls.dispatch
+	}
+	c.program = p
+	return p, c.ledger.report(g.within())
+}
+
+func (c *Compiler) allClusters(g *graph, p *program.Program) {
+	p.Clusters = make(map[string]*program.Cluster, len(g.res.Clusters))
+	for name, r := range g.res.Clusters {
+		p.Clusters[name] = g.cluster(name, r)
+	}
+	for name := range c.clusters {
+		if _, ok := g.res.Clusters[name]; !ok {
+			c.forget(name)
 		}
 	}
-	c.report = c.makeReport()
-	return p, c.report
+}
+
+// someClusters rebuilds the clusters that changed names, themselves or by their endpoints.
+func (c *Compiler) someClusters(g *graph, p *program.Program, changed Changes) {
+	dirty := map[string]bool{}
+	for _, name := range changed[TypeCluster] {
+		dirty[name] = true
+	}
+	for _, name := range changed[TypeEndpoint] {
+		maps.Copy(dirty, c.byEDS[name])
+	}
+	if len(dirty) == 0 {
+		return
+	}
+	p.Clusters = maps.Clone(p.Clusters)
+	if p.Clusters == nil {
+		p.Clusters = map[string]*program.Cluster{}
+	}
+	for name := range dirty {
+		r, ok := g.res.Clusters[name]
+		if !ok {
+			c.forget(name)
+			delete(p.Clusters, name)
+			continue
+		}
+		p.Clusters[name] = g.cluster(name, r)
+	}
+}
+
+func (c *Compiler) forget(name string) {
+	st := c.clusters[name]
+	if st == nil {
+		return
+	}
+	c.unlinkEDS(name, st.base)
+	delete(c.clusters, name)
+	delete(c.internal, name)
+	c.ledger.put("cluster "+name, nil)
+	c.ledger.put(endpointsOf(name), nil)
+}
+
+func (c *Compiler) unlinkEDS(name string, b *clusterBase) {
+	if b == nil || b.edsName == "" {
+		return
+	}
+	delete(c.byEDS[b.edsName], name)
+	if len(c.byEDS[b.edsName]) == 0 {
+		delete(c.byEDS, b.edsName)
+	}
+}
+
+func (c *Compiler) linkEDS(name string, b *clusterBase) {
+	if b.edsName == "" {
+		return
+	}
+	if c.byEDS[b.edsName] == nil {
+		c.byEDS[b.edsName] = map[string]bool{}
+	}
+	c.byEDS[b.edsName][name] = true
 }
 
 // rawOf returns the bytes that identify a resource.
@@ -134,6 +218,7 @@ func (c *Compiler) compileListeners(res *Resources) {
 	for name := range c.listeners {
 		if _, ok := res.Listeners[name]; !ok {
 			delete(c.listeners, name)
+			c.ledger.put("listener "+name, nil)
 		}
 	}
 	for name, r := range res.Listeners {

@@ -156,18 +156,24 @@ func (g *graph) base(name string, r Resource) *clusterBase {
 		st.raw = raw
 		return st.base
 	}
+	g.c.unlinkEDS(name, st.base)
 	st.raw, st.out = raw, nil
+	st.base = g.compileBase(name, r)
+	g.c.linkEDS(name, st.base)
+	return st.base
+}
+
+func (g *graph) compileBase(name string, r Resource) *clusterBase {
 	d := newDecoder()
 	m, err := decodeCluster(r)
 	if err != nil {
-		st.base = &clusterBase{out: program.Cluster{Name: name, Refused: err}, socket: &transport{refused: err}, findings: &tally{}}
-		return st.base
+		return &clusterBase{out: program.Cluster{Name: name, Refused: err}, socket: &transport{refused: err}, findings: &tally{}}
 	}
-	st.base = d.base(m)
-	st.base.out.Name = name
-	st.base.findings = g.c.fields.take(d, m)
-	st.base.out.Refused = join(st.base.out.Refused, st.base.findings.refused())
-	return st.base
+	b := d.base(m)
+	b.out.Name = name
+	b.findings = g.c.fields.take(d, m)
+	b.out.Refused = join(b.out.Refused, b.findings.refused())
+	return b
 }
 
 // cluster returns the program's cluster, the same as last time if nothing that it was made of has changed.
@@ -203,7 +209,27 @@ func (g *graph) cluster(name string, r Resource) *program.Cluster {
 	if err != nil {
 		st.out.Refused = join(st.out.Refused, fmt.Errorf("endpoints: %w", err))
 	}
+	if st.out.Internal != nil {
+		g.c.internal[name] = true
+	} else {
+		delete(g.c.internal, name)
+	}
+	g.c.ledger.put("cluster "+name, st.account(name))
+	g.c.ledger.put(endpointsOf(name), st.endpoints(name))
 	return st.out
+}
+
+func endpointsOf(cluster string) string { return "endpoints " + cluster }
+
+// within names the endpoint accounts of clusters that paths go through: by themselves they need not lead anywhere.
+func (g *graph) within() map[string]bool {
+	out := map[string]bool{}
+	for _, t := range g.targets {
+		if t.path != nil {
+			out[endpointsOf(t.path.to.name)] = true
+		}
+	}
+	return out
 }
 
 func (g *graph) unchanged(used []use) bool {
@@ -215,16 +241,20 @@ func (g *graph) unchanged(used []use) bool {
 	return true
 }
 
-// breakCircles refuses clusters through which a tunnel would come back to a listener that it has passed, and returns them.
-func (g *graph) breakCircles(p *program.Program) (refused []*program.Cluster) {
+// breakCircles refuses clusters through which a tunnel would come back to a listener that it has passed.
+func (g *graph) breakCircles(p *program.Program) {
+	for _, name := range g.c.circles {
+		g.c.ledger.put("circle "+name, nil)
+	}
+	g.c.circles = nil
 	inside := map[string]*program.Dispatch{} // clusters that lead to a listener of ours
-	for name, c := range p.Clusters {
-		if c.Internal != nil {
+	for name := range g.c.internal {
+		if c := p.Clusters[name]; c != nil && c.Internal != nil {
 			inside[name] = c.Internal
 		}
 	}
 	if len(inside) == 0 {
-		return nil
+		return
 	}
 	leads := map[*program.Dispatch][]string{}
 	for _, ls := range g.c.listeners {
@@ -244,10 +274,12 @@ func (g *graph) breakCircles(p *program.Program) (refused []*program.Cluster) {
 			c := *p.Clusters[name]
 			c.Internal, c.Refused = nil, join(c.Refused, errors.New("the internal listener that it leads to leads back to itself"))
 			p.Clusters[name] = &c
-			refused = append(refused, &c)
+			g.c.circles = append(g.c.circles, name)
+			a := &account{}
+			a.refuse("Cluster "+name, c.Refused)
+			g.c.ledger.put("circle "+name, a)
 		}
 	}
-	return refused
 }
 
 func comesBack(from, to *program.Dispatch, inside map[string]*program.Dispatch, leads map[*program.Dispatch][]string, seen map[*program.Dispatch]bool) bool {

@@ -28,9 +28,10 @@ type listenerState struct {
 	path     *path // template with the cluster of pathDeps
 	pathDeps pathDep
 
-	secrets  []Secret
-	findings *tally
-	notes    []string
+	secrets   []Secret
+	findings  *tally
+	notes     []string
+	accounted *account
 }
 
 // pathDep is what a path was completed with.

@@ -4,8 +4,6 @@ import (
 	"cmp"
 	"maps"
 	"slices"
-
-	"github.com/gowaypoint/gowaypoint/waypoint/program"
 )
 
 // Report says what became of the resources. It is immutable.
@@ -41,117 +39,191 @@ type Refusal struct {
 // Note is a remark.
 type Note struct{ Resource, Text string }
 
-// reporter gathers a Report.
-type reporter struct {
-	Report
-	entries map[*rule]*Entry
+// account is what one resource contributes to the report. It is immutable once in the ledger.
+type account struct {
+	tallies  []resourceTally
+	refusals []Refusal
+	notes    []Note
 }
 
-func (r *reporter) add(resource func() string, t *tally) {
-	if t == nil {
+type resourceTally struct {
+	resource string
+	*tally
+}
+
+func (a *account) count(resource string, t *tally) {
+	if t != nil {
+		a.tallies = append(a.tallies, resourceTally{resource, t})
+	}
+}
+
+func (a *account) refuse(resource string, err error) {
+	if err != nil {
+		a.refusals = append(a.refusals, Refusal{resource, err.Error()})
+	}
+}
+
+func (a *account) note(resource string, notes []string) {
+	for _, n := range notes {
+		a.notes = append(a.notes, Note{resource, n})
+	}
+}
+
+func (ls *listenerState) account(name string) *account {
+	if ls.path == nil && ls.accounted != nil { // what a path leads to may change without its listener
+		return ls.accounted
+	}
+	a := &account{}
+	resource := "Listener " + name
+	a.count(resource, ls.findings)
+	a.note(resource, ls.notes)
+	switch {
+	case ls.path != nil:
+		a.refuse(resource, ls.path.err)
+	case ls.dispatch != nil:
+		a.refuse(resource, ls.dispatch.Refused)
+	case ls.socket != nil:
+		a.refuse(resource, ls.socket.Refused)
+	}
+	for _, ch := range ls.chains {
+		chain := resource + ", filter chain " + ch.name
+		a.count(chain, ch.findings)
+		a.note(chain, ch.notes)
+		a.refuse(chain, ch.out.Refused)
+	}
+	ls.accounted = a
+	return a
+}
+
+func (st *clusterState) account(name string) *account {
+	a := &account{}
+	resource := "Cluster " + name
+	a.count(resource, st.base.findings)
+	if st.claFindings != nil {
+		a.count("ClusterLoadAssignment "+st.base.edsName, st.claFindings)
+	}
+	a.refuse(resource, st.out.Refused)
+	return a
+}
+
+// endpoints accounts for the endpoints that cannot be reached, nil if all can.
+func (st *clusterState) endpoints(name string) *account {
+	var a *account
+	for _, ep := range st.out.Endpoints {
+		if ep.Refused != nil {
+			if a == nil {
+				a = &account{}
+			}
+			a.refuse("Cluster "+name+", endpoint "+ep.Display, ep.Refused)
+		}
+	}
+	return a
+}
+
+// ledger sums the accounts up, so that a report costs what has changed.
+type ledger struct {
+	accounts map[string]*account
+	troubled map[string]bool // accounts with refusals or notes
+	counts   [len(classNames)]int
+	entries  map[*rule]*ledgerEntry
+	last     map[string]bool // paths of the last report's entries
+}
+
+type ledgerEntry struct {
+	Entry
+	from string // the account that Resource and Example are of
+}
+
+func newLedger() *ledger {
+	return &ledger{accounts: map[string]*account{}, troubled: map[string]bool{}, entries: map[*rule]*ledgerEntry{}}
+}
+
+// put replaces the account of that key; nil removes it.
+func (l *ledger) put(key string, a *account) {
+	old := l.accounts[key]
+	if old == a {
 		return
 	}
-	for i, n := range t.counts {
-		r.Counts[i] += n
+	if old != nil {
+		l.sum(key, old, -1)
+		delete(l.accounts, key)
+		delete(l.troubled, key)
 	}
-	for _, f := range t.found {
-		e := r.entries[f.rule]
-		if e == nil {
-			e = &Entry{Path: f.path, Class: f.class, Why: f.why, Resource: resource(), Example: f.example}
-			r.entries[f.rule] = e
-		}
-		e.Count += f.count
-	}
-}
-
-func (r *reporter) refuse(resource func() string, err error) {
-	if err != nil {
-		r.Refusals = append(r.Refusals, Refusal{resource(), err.Error()})
-	}
-}
-
-func (r *reporter) note(resource func() string, notes []string) {
-	for _, n := range notes {
-		r.Notes = append(r.Notes, Note{resource(), n})
-	}
-}
-
-// makeReport gathers what the parts say. It goes over all parts, but not over their fields.
-func (c *Compiler) makeReport() *Report {
-	r := &reporter{entries: map[*rule]*Entry{}}
-	for _, name := range slices.Sorted(maps.Keys(c.listeners)) {
-		r.listener(name, c.listeners[name])
-	}
-	within := map[string]bool{} // clusters that paths go through; by themselves they need not lead anywhere
-	for _, ls := range c.listeners {
-		if ls.path != nil {
-			within[ls.path.to.name] = true
+	if a != nil {
+		l.sum(key, a, +1)
+		l.accounts[key] = a
+		if len(a.refusals)+len(a.notes) > 0 {
+			l.troubled[key] = true
 		}
 	}
-	for _, name := range c.clusterNames() {
-		st := c.clusters[name]
-		resource := func() string { return "Cluster " + name }
-		r.add(resource, st.base.findings)
-		r.add(func() string { return "ClusterLoadAssignment " + st.base.edsName }, st.claFindings)
-		if st.out != nil {
-			r.refuse(resource, st.out.Refused)
-			if !within[name] {
-				r.endpoints(name, st.out)
+}
+
+func (l *ledger) sum(key string, a *account, sign int) {
+	for _, t := range a.tallies {
+		for i, n := range t.counts {
+			l.counts[i] += sign * n
+		}
+		for _, f := range t.found {
+			e := l.entries[f.rule]
+			if e == nil {
+				e = &ledgerEntry{Entry: Entry{Path: f.path, Class: f.class, Why: f.why}}
+				l.entries[f.rule] = e
+			}
+			e.Count += sign * f.count
+			switch {
+			case e.Count == 0:
+				delete(l.entries, f.rule)
+			case sign > 0 && (e.from == "" || key < e.from):
+				e.from, e.Resource, e.Example = key, t.resource, f.example
+			case sign < 0 && e.from == key:
+				e.from = "" // report finds another example
 			}
 		}
 	}
-	for _, x := range c.circles {
-		r.refuse(func() string { return "Cluster " + x.Name }, x.Refused)
+}
+
+// exemplify finds the first example for an entry whose own has gone.
+func (l *ledger) exemplify(r *rule, e *ledgerEntry) {
+	for key, a := range l.accounts {
+		if e.from != "" && key >= e.from {
+			continue
+		}
+		for _, t := range a.tallies {
+			i := slices.IndexFunc(t.found, func(f finding) bool { return f.rule == r })
+			if i >= 0 {
+				e.from, e.Resource, e.Example = key, t.resource, t.found[i].example
+				break
+			}
+		}
 	}
-	for _, e := range r.entries {
-		r.Entries = append(r.Entries, *e)
+}
+
+// report sums up, leaving out the accounts that silent names.
+func (l *ledger) report(silent map[string]bool) *Report {
+	r := &Report{Counts: l.counts}
+	for rule, e := range l.entries {
+		if e.from == "" {
+			l.exemplify(rule, e)
+		}
+		r.Entries = append(r.Entries, e.Entry)
 	}
 	slices.SortFunc(r.Entries, func(a, b Entry) int {
 		return cmp.Or(cmp.Compare(b.Class, a.Class), cmp.Compare(a.Path, b.Path))
 	})
-	known := map[string]bool{}
-	for _, e := range c.report.Entries {
-		known[e.Path] = true
-	}
+	now := make(map[string]bool, len(r.Entries))
 	for _, e := range r.Entries {
-		if e.Class > Inert && !known[e.Path] {
+		now[e.Path] = true
+		if e.Class > Inert && !l.last[e.Path] {
 			r.New = append(r.New, e)
 		}
 	}
-	return &r.Report
-}
-
-// clusterNames returns the names sorted; they are kept sorted between reports while none comes or goes.
-func (c *Compiler) clusterNames() []string {
-	if len(c.sorted) == len(c.clusters) && !slices.ContainsFunc(c.sorted, func(n string) bool { return c.clusters[n] == nil }) {
-		return c.sorted
+	l.last = now
+	for _, key := range slices.Sorted(maps.Keys(l.troubled)) {
+		if silent[key] {
+			continue
+		}
+		r.Refusals = append(r.Refusals, l.accounts[key].refusals...)
+		r.Notes = append(r.Notes, l.accounts[key].notes...)
 	}
-	c.sorted = slices.Sorted(maps.Keys(c.clusters))
-	return c.sorted
-}
-
-func (r *reporter) listener(name string, ls *listenerState) {
-	resource := func() string { return "Listener " + name }
-	r.add(resource, ls.findings)
-	r.note(resource, ls.notes)
-	switch {
-	case ls.path != nil:
-		r.refuse(resource, ls.path.err)
-	case ls.dispatch != nil:
-		r.refuse(resource, ls.dispatch.Refused)
-	case ls.socket != nil:
-		r.refuse(resource, ls.socket.Refused)
-	}
-	for _, ch := range ls.chains {
-		chain := func() string { return "Listener " + name + ", filter chain " + ch.name }
-		r.add(chain, ch.findings)
-		r.note(chain, ch.notes)
-		r.refuse(chain, ch.out.Refused)
-	}
-}
-
-func (r *reporter) endpoints(cluster string, c *program.Cluster) {
-	for _, ep := range c.Endpoints {
-		r.refuse(func() string { return "Cluster " + cluster + ", endpoint " + ep.Display }, ep.Refused)
-	}
+	return r
 }
