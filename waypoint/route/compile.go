@@ -106,10 +106,10 @@ func (c *compiler) compile(rc *routev3.RouteConfiguration) (*Config, error) {
 	cfg.hosts.header = lowerName(rc.GetVhostHeader())
 	refused := c.audit(rc.ProtoReflect(), "")
 	var err error
-	if cfg.RequestHeaders, err = c.headerOps("request_headers", rc.GetRequestHeadersToAdd(), rc.GetRequestHeadersToRemove()); err != nil {
+	if cfg.RequestHeaders, err = c.headerOps("", "request_headers", rc.GetRequestHeadersToAdd(), rc.GetRequestHeadersToRemove()); err != nil {
 		return nil, err
 	}
-	if cfg.ResponseHeaders, err = c.headerOps("response_headers", rc.GetResponseHeadersToAdd(), rc.GetResponseHeadersToRemove()); err != nil {
+	if cfg.ResponseHeaders, err = c.headerOps("", "response_headers", rc.GetResponseHeadersToAdd(), rc.GetResponseHeadersToRemove()); err != nil {
 		return nil, err
 	}
 	cfg.FilterConfigs, err = c.filterConfigs("typed_per_filter_config", rc.GetTypedPerFilterConfig())
@@ -137,10 +137,10 @@ func (c *compiler) virtualHost(v *routev3.VirtualHost, path string, cfg *Config)
 	}
 	c.refused = errors.Join(c.refused, c.audit(v.ProtoReflect(), path))
 	var err error
-	if host.RequestHeaders, err = c.headerOps("request_headers", v.GetRequestHeadersToAdd(), v.GetRequestHeadersToRemove()); err != nil {
+	if host.RequestHeaders, err = c.headerOps(path, "request_headers", v.GetRequestHeadersToAdd(), v.GetRequestHeadersToRemove()); err != nil {
 		return nil, err
 	}
-	if host.ResponseHeaders, err = c.headerOps("response_headers", v.GetResponseHeadersToAdd(), v.GetResponseHeadersToRemove()); err != nil {
+	if host.ResponseHeaders, err = c.headerOps(path, "response_headers", v.GetResponseHeadersToAdd(), v.GetResponseHeadersToRemove()); err != nil {
 		return nil, err
 	}
 	host.FilterConfigs, err = c.filterConfigs(path+".typed_per_filter_config", v.GetTypedPerFilterConfig())
@@ -188,10 +188,10 @@ func (c *compiler) route(r *routev3.Route, path string, v *routev3.VirtualHost, 
 		return nil, at("match", err)
 	}
 	out.Refused = errors.Join(out.Refused, refused)
-	if out.RequestHeaders, err = c.headerOps("request_headers", r.GetRequestHeadersToAdd(), r.GetRequestHeadersToRemove()); err != nil {
+	if out.RequestHeaders, err = c.headerOps(path, "request_headers", r.GetRequestHeadersToAdd(), r.GetRequestHeadersToRemove()); err != nil {
 		return nil, err
 	}
-	if out.ResponseHeaders, err = c.headerOps("response_headers", r.GetResponseHeadersToAdd(), r.GetResponseHeadersToRemove()); err != nil {
+	if out.ResponseHeaders, err = c.headerOps(path, "response_headers", r.GetResponseHeadersToAdd(), r.GetResponseHeadersToRemove()); err != nil {
 		return nil, err
 	}
 	out.FilterConfigs, err = c.filterConfigs(path+".typed_per_filter_config", r.GetTypedPerFilterConfig())

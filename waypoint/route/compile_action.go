@@ -73,10 +73,10 @@ func (c *compiler) weighted(f *Forward, w *routev3.WeightedCluster, path string)
 		}
 		out := WeightedCluster{Name: wc.GetName(), Weight: wc.GetWeight().GetValue(), HostRewrite: wc.GetHostRewriteLiteral()}
 		sum += uint64(out.Weight)
-		if out.RequestHeaders, err = c.headerOps("request_headers", wc.GetRequestHeadersToAdd(), wc.GetRequestHeadersToRemove()); err != nil {
+		if out.RequestHeaders, err = c.headerOps(path+"."+here, "request_headers", wc.GetRequestHeadersToAdd(), wc.GetRequestHeadersToRemove()); err != nil {
 			return nil, at(here, err)
 		}
-		if out.ResponseHeaders, err = c.headerOps("response_headers", wc.GetResponseHeadersToAdd(), wc.GetResponseHeadersToRemove()); err != nil {
+		if out.ResponseHeaders, err = c.headerOps(path+"."+here, "response_headers", wc.GetResponseHeadersToAdd(), wc.GetResponseHeadersToRemove()); err != nil {
 			return nil, at(here, err)
 		}
 		fc, ferr := c.filterConfigs(path+"."+here+".typed_per_filter_config", wc.GetTypedPerFilterConfig())
@@ -108,8 +108,8 @@ func (c *compiler) rewrites(f *Forward, a *routev3.RouteAction, path string) (er
 		return at("regex_rewrite", err)
 	}
 	if p := a.GetPathRewrite(); p != "" {
-		if f.PathFormat, err = c.format("path_rewrite", p); err != nil {
-			return err
+		if f.PathFormat, err = c.format(path+".path_rewrite", p); err != nil {
+			return at("path_rewrite", err)
 		}
 	}
 	switch h := a.GetHostRewriteSpecifier().(type) {
@@ -123,8 +123,8 @@ func (c *compiler) rewrites(f *Forward, a *routev3.RouteAction, path string) (er
 		f.HostPathRegex, err = c.regexRewrite(path+".host_rewrite_path_regex", h.HostRewritePathRegex)
 		return at("host_rewrite_path_regex", err)
 	case *routev3.RouteAction_HostRewrite:
-		f.HostFormat, err = c.format("host_rewrite", h.HostRewrite)
-		return err
+		f.HostFormat, err = c.format(path+".host_rewrite", h.HostRewrite)
+		return at("host_rewrite", err)
 	}
 	return nil
 }

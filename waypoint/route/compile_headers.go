@@ -10,20 +10,20 @@ import (
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 )
 
-// headerOps compiles a pair of …_to_add and …_to_remove; field is what precedes these.
-func (c *compiler) headerOps(field string, add []*corev3.HeaderValueOption, remove []string) (HeaderOps, error) {
+// headerOps compiles a pair of …_to_add and …_to_remove of the message at path; field is what precedes these.
+func (c *compiler) headerOps(path, field string, add []*corev3.HeaderValueOption, remove []string) (HeaderOps, error) {
 	var ops HeaderOps
 	for i, o := range add {
 		here := index(field+"_to_add", i)
 		if err := o.Validate(); err != nil {
 			return ops, at(here, err)
 		}
-		a, err := c.headerAdd(o, here)
+		a, err := c.headerAdd(o, join(path, here))
 		if err != nil {
 			return ops, at(fmt.Sprintf("%s %q", here, o.GetHeader().GetKey()), err)
 		}
 		if framing[a.Name] {
-			c.note(here, fmt.Sprintf("%q is not added: it frames the message, and that is the proxy's own affair", a.Name))
+			c.note(join(path, here), fmt.Sprintf("%q is not added: it frames the message, and that is the proxy's own affair", a.Name))
 			continue
 		}
 		ops.Add = append(ops.Add, a)
@@ -85,13 +85,12 @@ func (c *compiler) headerAdd(o *corev3.HeaderValueOption, path string) (HeaderAd
 	}
 	var err error
 	a.Value, err = c.format(path+".header.value", value)
-	return a, err
+	return a, at("header.value", err)
 }
 
 // format compiles a value with operators. An operator that Envoy knows and this program does not is reported, and absent.
-func (c *compiler) format(field, value string) (*format.Format, error) {
+func (c *compiler) format(path, value string) (*format.Format, error) {
 	o := c.opt.Format
-	o.Unsupported = func(operator string) { c.note(field, "operator %"+operator+"% is not supported: it has no value") }
-	f, err := format.Compile(value, o)
-	return f, at(field, err)
+	o.Unsupported = func(operator string) { c.note(path, "operator %"+operator+"% is not supported: it has no value") }
+	return format.Compile(value, o)
 }
