@@ -113,6 +113,13 @@ func (s *State) Upstream(in *State) {
 	}
 }
 
+// CopyTo writes all of s into dst, as it is shared.
+func (s *State) CopyTo(dst *State) {
+	for _, e := range s.list {
+		dst.Set(e.key, e.value, e.share)
+	}
+}
+
 // Plain implements telemetry.FilterState.
 func (s *State) Plain(key string) (string, bool) { return s.Get(key) }
 

@@ -19,7 +19,10 @@ import (
 	"github.com/gowaypoint/gowaypoint/telemetry/format"
 	"github.com/gowaypoint/gowaypoint/telemetry/metrics"
 	"github.com/gowaypoint/gowaypoint/waypoint/filter"
+	"github.com/gowaypoint/gowaypoint/waypoint/filter/cors"
+	"github.com/gowaypoint/gowaypoint/waypoint/filter/fault"
 	"github.com/gowaypoint/gowaypoint/waypoint/filter/grpcstats"
+	"github.com/gowaypoint/gowaypoint/waypoint/filter/headermutation"
 	"github.com/gowaypoint/gowaypoint/waypoint/filter/mongo"
 	"github.com/gowaypoint/gowaypoint/waypoint/filter/peermetadata"
 	"github.com/gowaypoint/gowaypoint/waypoint/filter/rbac"
@@ -45,11 +48,14 @@ func Registry(d Dependencies) filter.Registry {
 	peers := peermetadata.Options{Peer: d.Peer, Network: d.Network}
 	return filter.Registry{
 		HTTP: map[string]filter.Compiler[filter.HTTP]{
-			"envoy.extensions.filters.http.rbac.v3.RBAC":               rbac.HTTP(d.Stats),
-			"envoy.extensions.filters.http.set_filter_state.v3.Config": setfilterstate.HTTP(d.Format),
-			"io.istio.http.peer_metadata.Config":                       peermetadata.HTTP(peers),
-			"envoy.extensions.filters.http.grpc_stats.v3.FilterConfig": grpcstats.HTTP(),
-			"stats.PluginConfig":                                       stats.HTTP(d.Mesh),
+			"envoy.extensions.filters.http.rbac.v3.RBAC":                      rbac.HTTP(d.Stats),
+			"envoy.extensions.filters.http.set_filter_state.v3.Config":        setfilterstate.HTTP(d.Format),
+			"io.istio.http.peer_metadata.Config":                              peermetadata.HTTP(peers),
+			"envoy.extensions.filters.http.grpc_stats.v3.FilterConfig":        grpcstats.HTTP(),
+			"envoy.extensions.filters.http.fault.v3.HTTPFault":                fault.HTTP(d.Stats),
+			"envoy.extensions.filters.http.cors.v3.Cors":                      cors.HTTP(d.Stats),
+			"envoy.extensions.filters.http.header_mutation.v3.HeaderMutation": headermutation.HTTP(d.Format),
+			"stats.PluginConfig":                                              stats.HTTP(d.Mesh),
 		},
 		Network: map[string]filter.Compiler[filter.Network]{
 			"envoy.extensions.filters.network.rbac.v3.RBAC":               rbac.Network(d.Stats),
