@@ -16,13 +16,12 @@ import (
 	"github.com/gowaypoint/gowaypoint/waypoint/route"
 
 	accesslogv3 "github.com/envoyproxy/go-control-plane/envoy/config/accesslog/v3"
-	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	rbacv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/rbac/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	netrbacv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/rbac/v3"
 )
 
-// The doubles stand for filters and routes, which other packages compile: they keep what they were given.
+// The doubles stand for filters, which other packages compile: they keep what they were given.
 
 type httpDouble struct {
 	name   string
@@ -61,18 +60,7 @@ func doubles() Options {
 	per := func(m proto.Message) (any, error) { return m, nil }
 	o := Options{
 		Filters: filter.Registry{HTTP: map[string]filter.Compiler[filter.HTTP]{}, Network: map[string]filter.Compiler[filter.Network]{}},
-		Routes: func(rc *routev3.RouteConfiguration, o route.Options) (*route.Config, []string, error) {
-			for _, v := range rc.GetVirtualHosts() {
-				for _, r := range v.GetRoutes() {
-					for name, c := range r.GetTypedPerFilterConfig() {
-						if _, err := o.PerRoute(name, c); err != nil {
-							return nil, nil, err
-						}
-					}
-				}
-			}
-			return &route.Config{Name: rc.GetName()}, nil, nil
-		},
+		Routes:  route.Compile,
 		AccessLog: func(l []*accesslogv3.AccessLog) ([]filter.AccessLog, []string, error) {
 			return make([]filter.AccessLog, len(l)), nil, nil
 		},
