@@ -12,6 +12,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/known/anypb"
+	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/structpb"
 )
 
@@ -195,6 +196,9 @@ func scalar(fd protoreflect.FieldDescriptor, v protoreflect.Value) string {
 		return strconv.Itoa(int(v.Enum()))
 	case protoreflect.MessageKind, protoreflect.GroupKind:
 		m := v.Message()
+		if d, ok := m.Interface().(*durationpb.Duration); ok {
+			return d.AsDuration().String()
+		}
 		if fd.Message().ParentFile().Package() == "google.protobuf" {
 			if x := m.Descriptor().Fields().ByName("value"); x != nil && x.Message() == nil && x.Kind() != protoreflect.BytesKind {
 				return m.Get(x).String()

@@ -2,6 +2,7 @@ package config
 
 import (
 	_ "embed"
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -43,6 +44,8 @@ type rule struct {
 // table is fields.txt.
 type table struct {
 	rules map[string]*rule
+	// pending are identifiers that nobody reads yet; path is the identifier.
+	pending map[string]*rule
 	// messages are those that have a section, by name.
 	messages map[string]bool
 	// secure are prefixes of message names whose unlisted fields are refused.
@@ -56,11 +59,12 @@ var fields = sync.OnceValues(func() (*table, error) { return parseTable(fieldsTe
 //
 //	[message]
 //	field, field = VALUE | class | where or why
+//	pending | identifier | class | why
 //	secure | prefix
 //
 // A rule's path is the message's full name, a dot and the field. Types that are known as TypedStruct only begin with "struct:".
 func parseTable(text string) (*table, error) {
-	t := &table{rules: map[string]*rule{}, messages: map[string]bool{}}
+	t := &table{rules: map[string]*rule{}, messages: map[string]bool{}, pending: map[string]*rule{}}
 	message := ""
 	for i, line := range strings.Split(text, "\n") {
 		line = strings.TrimSpace(line)
@@ -83,6 +87,12 @@ func parseTable(text string) (*table, error) {
 			t.secure = append(t.secure, cols[1])
 			continue
 		}
+		if p, ok := strings.CutPrefix(line, "pending |"); ok {
+			if err := t.addPending(p); err != nil {
+				return nil, fmt.Errorf("fields.txt:%d: %w", i+1, err)
+			}
+			continue
+		}
 		if len(cols) != 3 || cols[2] == "" {
 			return nil, fmt.Errorf("fields.txt:%d: want field | class | where or why", i+1)
 		}
@@ -92,12 +102,29 @@ func parseTable(text string) (*table, error) {
 		}
 		for _, field := range strings.Split(cols[0], ",") {
 			r := &rule{path: message + "." + strings.TrimSpace(field), class: class, why: cols[2]}
+			if p := t.pending[cols[2]]; p != nil && class == Honoured {
+				r.class, r.why = p.class, p.why
+			}
 			if err := t.enter(r); err != nil {
 				return nil, fmt.Errorf("fields.txt:%d: %w", i+1, err)
 			}
 		}
 	}
 	return t, nil
+}
+
+func (t *table) addPending(line string) error {
+	cols := strings.SplitN(line, "|", 3)
+	if len(cols) != 3 {
+		return errors.New("want pending | identifier | class | why")
+	}
+	class, err := parseClass(strings.TrimSpace(cols[1]))
+	if err != nil {
+		return err
+	}
+	id := strings.TrimSpace(cols[0])
+	t.pending[id] = &rule{path: id, class: class, why: strings.TrimSpace(cols[2])}
+	return nil
 }
 
 func parseClass(s string) (Class, error) {
