@@ -44,7 +44,8 @@ type Finisher interface {
 type Network interface {
 	Name() string
 	// Connect sees a connection before the terminal filter. nil lets it pass; a Denial closes it. It runs again for open
-	// TCP connections when the configuration has changed.
+	// TCP connections when the configuration has changed. The calls for one connection come one after the other, and while
+	// one runs nobody else writes to c; those who read c.State at that time see it unchanged, unless a value has changed.
 	Connect(c *Conn) *Denial
 }
 
