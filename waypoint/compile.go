@@ -27,9 +27,12 @@ import (
 func (s *Server) compilerOptions() config.Options {
 	o := s.formatOptions()
 	return config.Options{
-		Filters: builtin.Registry(builtin.Deps{Format: o, Stats: s.registry.Stats, Mesh: s.registry.Mesh, Peer: s.peers.byAddr}),
-		Routes: func(rc *routev3.RouteConfiguration, perRoute func(string, config.PerRoute) (any, error)) (*route.Config, error) {
-			return s.compileRoutes(rc, perRoute)
+		Filters: builtin.Registry(builtin.Dependencies{
+			Format: o, Stats: s.registry.Stats, Mesh: s.registry.Mesh, Peer: s.peers.byAddr, Network: s.cfg.Network,
+		}),
+		Routes: func(rc *routev3.RouteConfiguration, ro route.Options) (*route.Config, []string, error) {
+			ro.Format = o
+			return route.Compile(rc, ro)
 		},
 		AccessLog: func(list []*accesslogv3.AccessLog) ([]filter.AccessLog, []string, error) {
 			logs, notes, err := accesslog.Compile(list, s.files, o)

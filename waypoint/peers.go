@@ -35,7 +35,7 @@ func (p *peers) byAddr(a netip.Addr) *telemetry.Peer {
 		// Workload discovery knows no app and version labels; Istio takes the canonical ones (contract T1).
 		App: w.CanonicalName, Version: w.CanonicalRevision,
 		Workload: w.WorkloadName, Type: w.WorkloadType.String(), Name: w.Name,
-		Identity: w.Identity(), Region: w.Locality.Region, Zone: w.Locality.Zone,
+		Identity: w.Identity(), Region: w.Region, Zone: w.Zone,
 	})
 	return peer.(*telemetry.Peer)
 }

@@ -48,6 +48,10 @@ func sniff(c message.Conn, timeout time.Duration) (program.Sniffed, []byte, erro
 }
 
 // classify tells the protocol of a connection's first bytes; clear is false while more are needed.
+//
+// As Envoy's inspector: HTTP/1.0 and a request line without a version count as HTTP/1.1, and so does a method that nobody
+// knows; the codec then answers 426 or 400. Stricter in one point: a first word that is not in capitals is no method, so a
+// client of another protocol does not wait for a line that never ends. It gets the TCP chain, where an HTTP policy denies.
 func classify(b []byte) (p program.Sniffed, clear bool) {
 	if len(b) >= len(preface) && string(b[:len(preface)]) == preface {
 		return program.H2C, true
@@ -55,33 +59,33 @@ func classify(b []byte) (p program.Sniffed, clear bool) {
 	if len(b) < len(preface) && string(b) == preface[:len(b)] {
 		return program.Unknown, false
 	}
-	end := bytes.IndexByte(b, '\n')
-	if end < 0 {
-		// A method is a token: anything else in front of the first space is no HTTP.
-		for _, c := range b {
-			if c == ' ' {
-				break
-			}
-			if !tokenByte(c) {
-				return program.Unknown, true
-			}
+	method := bytes.IndexByte(b, ' ')
+	word := b
+	if method >= 0 {
+		word = b[:method]
+	}
+	for _, c := range word {
+		if (c < 'A' || c > 'Z') && c != '-' && c != '_' {
+			return program.Unknown, true
 		}
+	}
+	end := bytes.IndexByte(b, '\n')
+	switch {
+	case method == 0 || len(word) > maxMethod:
+		return program.Unknown, true
+	case end < 0:
 		return program.Unknown, false
 	}
 	line := bytes.TrimSuffix(b[:end], []byte("\r"))
-	switch {
-	case bytes.HasSuffix(line, []byte(" HTTP/1.1")):
+	target := line[min(method+1, len(line)):]
+	if v := bytes.LastIndexByte(target, ' '); v >= 0 && bytes.HasPrefix(target[v+1:], []byte("HTTP/")) {
 		return program.HTTP11, true
-	case bytes.HasSuffix(line, []byte(" HTTP/1.0")):
-		return program.HTTP10, true
+	}
+	if len(target) > 0 && target[0] == '/' { // no version: HTTP/0.9, or a mistake
+		return program.HTTP11, true
 	}
 	return program.Unknown, true
 }
 
-func tokenByte(c byte) bool {
-	switch {
-	case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9':
-		return true
-	}
-	return bytes.IndexByte([]byte("!#$%&'*+-.^_`|~"), c) >= 0
-}
+// maxMethod is longer than any registered method.
+const maxMethod = 32

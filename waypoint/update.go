@@ -70,7 +70,7 @@ func (u *updater) Apply(up *xdsclient.Update) []xdsclient.Rejection {
 			rejected = append(rejected, r.Reject("", err.Error()))
 			continue
 		}
-		if err := u.compiler.Validate(up.TypeURL, r.Name, m); err != nil {
+		if err := config.Validate(up.TypeURL, r.Name, m); err != nil {
 			rejected = append(rejected, r.Reject("", err.Error()))
 			continue
 		}

@@ -119,11 +119,15 @@ func (c *Compiler) CompileChanged(res Resources, changed Changes) (*program.Prog
 	}
 	c.targets = g.targets
 	g.breakCircles(p)
+	p.Dispatches = map[string]*program.Dispatch{}
 	for _, name := range slices.Sorted(maps.Keys(c.listeners)) {
 		ls := c.listeners[name]
 		c.ledger.put("listener "+name, ls.account(name))
 		if ls.socket != nil {
 			p.Listeners = append(p.Listeners, ls.socket)
+		}
+		if ls.dispatch != nil {
+			p.Dispatches[name] = ls.dispatch
 		}
 	}
 	c.program = p

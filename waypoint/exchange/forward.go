@@ -99,6 +99,8 @@ func (e *exchange) terminateConnect(r *route.Route) func() {
 		return nil
 	}
 	to := e.cluster.Config().Internal
+	// The connection is this CONNECT's alone: what its filters wrote is what the tunnel's inside may share.
+	e.x.State.CopyTo(&e.x.Conn.State)
 	if to == nil || !e.env.Reachable(e.x.Conn, &e.req, to) {
 		e.reply(filter.Reply{Status: http.StatusServiceUnavailable, Flag: telemetry.FlagUpstreamConnectionFailure,
 			Details: "upstream_reset_before_response_started{remote_connection_failure}"})

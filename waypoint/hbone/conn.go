@@ -6,9 +6,9 @@ import (
 	"net"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
+	"github.com/gowaypoint/gowaypoint/waypoint/h1"
 	"github.com/gowaypoint/gowaypoint/waypoint/message"
 )
 
@@ -56,27 +56,12 @@ func (c *netConn) Readable() bool {
 	}
 	switch b := below.(type) {
 	case *net.TCPConn:
-		return socketReadable(b)
+		return h1.Poll(b)
 	case *tunnelConn:
 		p, ok := b.Conn.(interface{ Readable() bool })
 		return !ok || p.Readable()
 	}
 	return true // not known: do not use it again
-}
-
-func socketReadable(t *net.TCPConn) bool {
-	raw, err := t.SyscallConn()
-	if err != nil {
-		return true
-	}
-	readable := true
-	err = raw.Read(func(fd uintptr) bool {
-		var b [1]byte
-		_, _, e := syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
-		readable = e != syscall.EAGAIN
-		return true
-	})
-	return readable || err != nil
 }
 
 // NetConn makes a net.Conn of a tunnel, for crypto/tls inside it. Deadlines: crypto/tls sets them only to interrupt a handshake
