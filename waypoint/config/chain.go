@@ -108,15 +108,15 @@ func (c *chainCompiler) filters(fs []*listenerv3.Filter) {
 	for i, f := range fs {
 		last := i == len(fs)-1
 		where := fmt.Sprintf("filters[%d] %q", i, f.GetName())
-		any := f.GetTypedConfig()
+		packed := f.GetTypedConfig()
 		if cd := f.GetConfigDiscovery(); cd != nil {
 			var err error
-			if any, err = c.discovered(f.GetName(), cd); err != nil {
+			if packed, err = c.discovered(f.GetName(), cd); err != nil {
 				c.fail("%s: %w", where, err)
 				continue
 			}
 		}
-		e, err := c.any(any)
+		e, err := c.any(packed)
 		if err != nil {
 			c.fail("%s: %w", where, err)
 			continue

@@ -49,15 +49,15 @@ func (c *chainCompiler) httpFilters(fs []*hcmv3.HttpFilter, h *program.HTTP) map
 			c.note("%s: disabled", where)
 			continue
 		}
-		any := f.GetTypedConfig()
+		packed := f.GetTypedConfig()
 		if cd := f.GetConfigDiscovery(); cd != nil {
 			var err error
-			if any, err = c.discovered(f.GetName(), cd); err != nil {
+			if packed, err = c.discovered(f.GetName(), cd); err != nil {
 				c.fail("%s: %w", where, err)
 				continue
 			}
 		}
-		e, err := c.any(any)
+		e, err := c.any(packed)
 		if err != nil {
 			c.fail("%s: %w", where, err)
 			continue
@@ -106,26 +106,26 @@ func (c *chainCompiler) noted(where string, f any) {
 
 // discovered returns the configuration that an ECDS resource holds.
 func (c *chainCompiler) discovered(name string, cd *corev3.ExtensionConfigSource) (*anypb.Any, error) {
-	any := cd.GetDefaultConfig()
+	packed := cd.GetDefaultConfig()
 	if r, ok := c.resource(TypeExtension, name); ok {
 		x, err := decodeExtension(r)
 		if err != nil {
 			return nil, fmt.Errorf("extension config: %w", err)
 		}
-		any = x.GetTypedConfig()
+		packed = x.GetTypedConfig()
 		c.extra = append(c.extra, x)
-	} else if any == nil || !cd.GetApplyDefaultConfigWithoutWarming() {
+	} else if packed == nil || !cd.GetApplyDefaultConfigWithoutWarming() {
 		return nil, errors.New("its extension config (ECDS) has not arrived")
 	}
 	// An agent may put another type in the place of one that it could not fetch; only the listed ones may come.
-	e, err := c.any(any)
+	e, err := c.any(packed)
 	if err != nil {
 		return nil, fmt.Errorf("extension config: %w", err)
 	}
-	if !slices.ContainsFunc(cd.GetTypeUrls(), func(u string) bool { return typeName(u) == e.Type || typeName(u) == typeName(any.GetTypeUrl()) }) {
+	if !slices.ContainsFunc(cd.GetTypeUrls(), func(u string) bool { return typeName(u) == e.Type || typeName(u) == typeName(packed.GetTypeUrl()) }) {
 		return nil, fmt.Errorf("extension config: %s is not one of type_urls", e.Type)
 	}
-	return any, nil
+	return packed, nil
 }
 
 // perRoute compiles an entry of typed_per_filter_config for the filter of that name. nil, nil: it concerns nothing in the chain.

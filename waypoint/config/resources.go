@@ -44,8 +44,8 @@ type Resources struct {
 	Routes     Set
 }
 
-// Of returns the set of a type, nil for a type that is not compiled. With make set, an absent set is made.
-func (r *Resources) Of(typeURL string, make bool) Set {
+// Of returns the set of a type, nil for a type that is not compiled. With create set, an absent set is made.
+func (r *Resources) Of(typeURL string, create bool) Set {
 	var s *Set
 	switch typeURL {
 	case TypeListener:
@@ -61,7 +61,7 @@ func (r *Resources) Of(typeURL string, make bool) Set {
 	default:
 		return nil
 	}
-	if *s == nil && make {
+	if *s == nil && create {
 		*s = Set{}
 	}
 	return *s

@@ -37,8 +37,8 @@ func (d *decoder) upstreamHTTP(c *clusterv3.Cluster) (upstreamHTTP, error) {
 			return u, fmt.Errorf("typed_extension_protocol_options: %q is not supported", key)
 		}
 	}
-	any := c.GetTypedExtensionProtocolOptions()[httpOptionsKey]
-	if any == nil {
+	packed := c.GetTypedExtensionProtocolOptions()[httpOptionsKey]
+	if packed == nil {
 		//nolint:staticcheck // the deprecated fields are what Envoy falls back to
 		h2, common, maxReq := c.GetHttp2ProtocolOptions(), c.GetCommonHttpProtocolOptions(), c.GetMaxRequestsPerConnection()
 		if h2 != nil {
@@ -50,7 +50,7 @@ func (d *decoder) upstreamHTTP(c *clusterv3.Cluster) (upstreamHTTP, error) {
 		}
 		return u, nil
 	}
-	o, err := decodeAs(d, any, &upstreamv3.HttpProtocolOptions{})
+	o, err := decodeAs(d, packed, &upstreamv3.HttpProtocolOptions{})
 	if err != nil {
 		return u, fmt.Errorf("typed_extension_protocol_options: %w", err)
 	}
