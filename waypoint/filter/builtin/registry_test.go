@@ -94,16 +94,17 @@ func TestFromTheTunnelToTheVerdict(t *testing.T) {
 		t.Fatal("main_internal leads nowhere")
 	}
 
-	hbone := &filter.Conn{TLS: true, PeerURISAN: Principal, LocalURISAN: "spiffe://cluster.local/ns/shop/sa/waypoint",
+	hbone := filter.Conn{TLS: true, PeerURISAN: Principal, LocalURISAN: "spiffe://cluster.local/ns/shop/sa/waypoint",
 		Remote: netip.MustParseAddrPort("10.0.0.1:4321"), Local: netip.MustParseAddrPort("10.0.0.9:15008")}
 	tunnel := func(authority string) *filter.Conn {
-		x := On(hbone, "CONNECT", "", ":authority: "+authority)
+		own := hbone // each CONNECT has its own
+		x := On(&own, "CONNECT", "", ":authority: "+authority)
 		for _, f := range outside.HTTP.Filters {
 			if f.Request(x) != filter.Continue {
 				t.Fatalf("%s stopped the CONNECT", f.Name())
 			}
 		}
-		c := &filter.Conn{ID: 1, Peer: x.Record.Source}
+		c := &filter.Conn{ID: 1, Peer: own.Peer}
 		x.State.Upstream(&c.State)
 		local, _ := c.State.Get(filter.OriginalDstLocal)
 		remote, _ := c.State.Get(filter.OriginalDstRemote)

@@ -4,20 +4,22 @@
 // looked up by the request's own life, once an endpoint has been chosen, so that part of the configuration needs no filter.
 //
 // Configured by: a TypedStruct io.istio.http.peer_metadata.Config (downstream_discovery and upstream_discovery:
-// workload_discovery; shared_with_upstream, which is always so here); network: envoy.tcp.metadataexchange.config.MetadataExchange
+// workload_discovery; shared_with_upstream, for a CONNECT); network: envoy.tcp.metadataexchange.config.MetadataExchange
 // (enable_discovery; protocol is an ALPN name that is never negotiated inside a tunnel) and the two messages of
 // envoy.extensions.network_filters.peer_metadata, which carry peers across an internal connection that does not exist here.
 //
 // Refuses: nothing; peers are labels of metrics and columns of logs, and no policy asks for them. Notes: every other field by
 // name, such as discovery by baggage or istio_headers and all propagation.
 //
-// Writes: Record.Source (downstream_peer, downstream_peer_obj in log formats); for a connection Conn.Peer.
+// Writes: Record.Source (downstream_peer, downstream_peer_obj in log formats); for a connection, and a CONNECT whose tunnel is to
+// know its client, Conn.Peer.
 //
 // With x-forwarded-network naming another network than this one's, the address is that network's, and the client stays unknown.
 package peermetadata
 
 import (
 	"fmt"
+	"net/http"
 	"net/netip"
 	"slices"
 
@@ -49,6 +51,7 @@ func HTTP(o Options) filter.Compiler[filter.HTTP] {
 			var notes, more []string
 			f.discover, notes = discovery(c, "downstream_discovery", "downstreamDiscovery")
 			_, more = discovery(c, "upstream_discovery", "upstreamDiscovery")
+			f.shared = c.GetFields()["shared_with_upstream"].GetBoolValue() || c.GetFields()["sharedWithUpstream"].GetBoolValue()
 			f.notes = append(notes, more...)
 			f.notes = append(f.notes, others(c, "downstream_discovery", "downstreamDiscovery", "upstream_discovery", "upstreamDiscovery",
 				"shared_with_upstream", "sharedWithUpstream")...)
@@ -110,6 +113,7 @@ type httpFilter struct {
 	name     string
 	options  Options
 	discover bool
+	shared   bool
 	notes    []string
 }
 
@@ -127,6 +131,9 @@ func (f *httpFilter) Request(x *filter.Exchange) filter.Action {
 	}
 	if x.Record.Source == nil {
 		x.Record.Source = f.options.Peer(x.Conn.Remote.Addr().Unmap())
+	}
+	if f.shared && x.Request.Method == http.MethodConnect { // then the connection is this request's alone
+		x.Conn.Peer = x.Record.Source
 	}
 	return filter.Continue
 }

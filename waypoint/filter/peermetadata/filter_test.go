@@ -52,10 +52,24 @@ func TestHTTP(t *testing.T) {
 			if x.Record.Source != c.want {
 				t.Errorf("source %+v, want %+v", x.Record.Source, c.want)
 			}
+			if x.Conn.Peer != nil {
+				t.Error("a request wrote to the connection of others")
+			}
 			if !reflect.DeepEqual(Notes(f), c.notes) {
 				t.Errorf("notes %q, want %q", Notes(f), c.notes)
 			}
 		})
+	}
+}
+
+// The inside of a tunnel knows its client from the CONNECT, if that is to be shared.
+func TestConnect(t *testing.T) {
+	for config, want := range map[string]*telemetry.Peer{downstream: web, `{"downstream_discovery":[{"workload_discovery":{}}]}`: nil} {
+		x := New("CONNECT", "")
+		Build(t, peermetadata.HTTP(options), "n", Parse(t, &structpb.Struct{}, config)).Request(x)
+		if x.Conn.Peer != want || x.Record.Source != web {
+			t.Errorf("%s: the tunnel's client is %+v, the record's %+v", config, x.Conn.Peer, x.Record.Source)
+		}
 	}
 }
 

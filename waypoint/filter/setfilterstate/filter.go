@@ -24,6 +24,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"strings"
 
 	"google.golang.org/protobuf/proto"
 
@@ -168,10 +169,16 @@ func (e *entry) eval(r *telemetry.Record) (text string, o outcome) {
 		return text, set
 	}
 	a, err := netip.ParseAddrPort(text)
-	if err != nil || a.Addr().Zone() != "" {
+	if err != nil || a.Addr().Zone() != "" || !plainPort(text) {
 		return "", leave // a host name, as the authority of a CONNECT may be
 	}
 	return a.String(), set
+}
+
+// plainPort refuses a port that is read here, but that another parser may read otherwise, as "080".
+func plainPort(text string) bool {
+	port := text[strings.LastIndexByte(text, ':')+1:]
+	return port == "0" || port[0] != '0'
 }
 
 type httpFilter struct {

@@ -73,11 +73,16 @@ func TestConnectAuthority(t *testing.T) {
 	expect(t, &behind, map[string]string{filter.OriginalDstLocal: "absent", filter.PeerPrincipalKey: "absent"})
 }
 
-func TestHostNameAuthorityIsNoAddress(t *testing.T) {
+func TestAuthorities(t *testing.T) {
 	f := compileHTTP(t, connectAuthority)
-	x := On(hboneConn(), "CONNECT", "", ":authority: shop.example:80")
-	f.Request(x)
-	expect(t, &x.State, map[string]string{filter.OriginalDstLocal: "absent", filter.AuthorityKey: "shop.example:80"})
+	for authority, address := range map[string]string{
+		"shop.example:80": "absent", "10.0.0.1": "absent", "10.0.0.1:": "absent", "10.0.0.1:99999": "absent", "[fe80::1%eth0]:80": "absent",
+		"10.0.0.1:080": "absent", "10.0.0.1:0": "10.0.0.1:0", "[FD00:0::1]:80": "[fd00::1]:80", "[::ffff:10.0.0.1]:80": "[::ffff:10.0.0.1]:80",
+	} {
+		x := On(hboneConn(), "CONNECT", "", ":authority: "+authority)
+		f.Request(x)
+		expect(t, &x.State, map[string]string{filter.OriginalDstLocal: address, filter.AuthorityKey: authority})
+	}
 }
 
 // Envoy would set "-", which matches principals ["*"].
