@@ -132,7 +132,10 @@ func (p *path) hops(e pathEnv) ([]program.Hop, error) {
 	}
 	c := &program.Connect{Authority: authority, UsePost: p.usePost, Cluster: p.to.name}
 	for _, h := range p.headers {
-		v, _ := h.value.eval(&e)
+		v, ok := h.value.eval(&e)
+		if !ok { // only baggage is computed at run time; "-", which Envoy would send, says nothing
+			continue
+		}
 		c.Headers = append(c.Headers, header.Field{Name: h.name, Value: v, ID: header.Lookup(h.name)})
 	}
 	return append(hops, program.Hop{
