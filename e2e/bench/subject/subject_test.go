@@ -1,0 +1,103 @@
+//go:build envoy
+
+package subject_test
+
+import (
+	"context"
+	"net"
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/gowaypoint/gowaypoint/e2e/bench/backend"
+	"github.com/gowaypoint/gowaypoint/e2e/bench/load"
+	"github.com/gowaypoint/gowaypoint/e2e/bench/mesh"
+	"github.com/gowaypoint/gowaypoint/e2e/bench/subject"
+)
+
+// Every subject must answer in the same way before it is worth measuring: GET 200, POST 403 in Envoy's words, a large body whole.
+func TestSubjectsAnswerAlike(t *testing.T) {
+	for _, s := range subjects(t) {
+		for name, policy := range map[string]mesh.Policy{"method": {}, "principal": {Principal: true}, "hundred": {Count: 100, Principal: true}} {
+			t.Run(s.Name+"/"+name, func(t *testing.T) { answers(t, s, policy) })
+		}
+	}
+}
+
+func answers(t *testing.T, s subject.Subject, policy mesh.Policy) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	ca, err := mesh.NewCA()
+	must(t, err)
+	issue := func(account string) *mesh.Identity {
+		id, err := ca.Issue("default", account)
+		must(t, err)
+		return id
+	}
+	client, stranger, pod, waypoint := issue("client"), issue("stranger"), issue("helloworld"), issue("waypoint")
+	config := mesh.Config{
+		Listen: netip.MustParseAddr("127.9.0.3"), VIP: netip.MustParseAddr("10.96.0.1"), Pod: netip.MustParseAddr("127.9.0.2"), Policy: policy,
+	}
+	b, err := backend.Start("127.9.0.2:15008", "127.9.0.2:8080", pod.TLS(waypoint.SPIFFE))
+	must(t, err)
+	defer b.Close()
+	p, err := s.Start(ctx, subject.Setup{
+		Config: config, Identity: waypoint, RootPEM: ca.RootPEM, Client: netip.MustParseAddr("127.9.0.1"),
+	})
+	must(t, err)
+	defer func() {
+		if err := p.Stop(); err != nil {
+			t.Error(err)
+		}
+		if t.Failed() {
+			t.Log(p.Log())
+		}
+	}()
+
+	target := load.Target{
+		Addr: config.Address(), TLS: client.TLS(waypoint.SPIFFE), Authority: config.Authority(), Service: "helloworld:8080",
+		Local: &net.TCPAddr{IP: net.IPv4(127, 9, 0, 1)},
+	}
+	exchange := func(target load.Target, requests ...*load.Request) {
+		t.Helper()
+		c, err := load.Dial(ctx, target)
+		must(t, err)
+		defer c.Close()
+		tunnel, err := c.Tunnel()
+		must(t, err)
+		for _, r := range requests {
+			if err := tunnel.Do(r); err != nil {
+				t.Errorf("%q: %v", r.Bytes, err)
+				return
+			}
+		}
+		if err := tunnel.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	get := target.Get("/", backend.BodyLength)
+	exchange(target, get, get, target.Refused("/"), target.Get("/bytes/3000000", 3_000_000), get)
+	if policy.Principal {
+		target.TLS = stranger.TLS(waypoint.SPIFFE)
+		refused := target.Refused("/")
+		refused.Bytes = get.Bytes
+		exchange(target, refused)
+	}
+	if err := b.Err(); err != nil {
+		t.Error(err)
+	}
+	if got := b.Requests(); got != 4 {
+		t.Errorf("%d requests reached the backend, want 4", got)
+	}
+}
+
+func subjects(*testing.T) []subject.Subject {
+	return []subject.Subject{subject.Envoy("")}
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
