@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/kubernetes/scheme"
@@ -11,8 +12,11 @@ import (
 )
 
 // Exec runs a command in a pod's first container, as kubectl exec does, and
-// returns its standard output; on failure the error holds what it said.
+// returns its standard output; on failure the error holds what it said. It is
+// given a minute.
 func (l *Lab) Exec(ctx context.Context, namespace, pod string, argv ...string) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
 	request := l.Kube.CoreV1().RESTClient().Post().Resource("pods").Namespace(namespace).Name(pod).SubResource("exec").
 		VersionedParams(&corev1.PodExecOptions{Command: argv, Stdout: true, Stderr: true}, scheme.ParameterCodec)
 	executor, err := remotecommand.NewWebSocketExecutor(l.config, "GET", request.URL().String())

@@ -158,6 +158,12 @@ func (e executor) ExecInContainer(ctx context.Context, name string, _, container
 		}
 		s := spec{root: c.root(), argv: argv, env: env, dir: "/"}
 		s.uid, s.gid = user(f.pod, c.spec)
+		p.mu.Lock()
+		main := c.process
+		p.mu.Unlock()
+		if main == nil {
+			return fmt.Errorf("container %s of pod %s does not run", containerName, name)
+		}
 		process, err := s.start(sandbox, in, out, errOut)
 		if err != nil {
 			return err
@@ -166,8 +172,10 @@ func (e executor) ExecInContainer(ctx context.Context, name string, _, container
 		case <-process.done:
 		case <-ctx.Done():
 			process.kill()
-			<-process.done
+		case <-main.done: // a container ends with its main process
+			process.kill()
 		}
+		<-process.done
 		if process.code != 0 {
 			return utilexec.CodeExitError{Err: fmt.Errorf("exit code %d", process.code), Code: process.code}
 		}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
 )
 
 // refreshEvery is how often volumes are compared with what the API holds. (A
@@ -20,6 +21,8 @@ const refreshEvery = 2 * time.Second
 type pod struct {
 	r               *Runner
 	namespace, name string
+	uid             types.UID
+	isMirror        bool
 	dir             string
 	containers      []*container
 	changed         chan struct{} // capacity 1: the status has to be written
@@ -34,8 +37,9 @@ type pod struct {
 }
 
 func newPod(r *Runner, object *corev1.Pod) *pod {
+	_, isMirror := object.Annotations[mirror]
 	p := &pod{
-		r: r, namespace: object.Namespace, name: object.Name, object: object,
+		r: r, namespace: object.Namespace, name: object.Name, uid: object.UID, isMirror: isMirror, object: object,
 		dir:     filepath.Join(r.Dir, "pods", string(object.UID)),
 		changed: make(chan struct{}, 1),
 		stopped: make(chan struct{}),
@@ -90,7 +94,7 @@ func (p *pod) run(ctx context.Context) {
 	var reports sync.WaitGroup
 	reports.Go(func() { p.report(reporting) })
 
-	if _, isMirror := p.object.Annotations[mirror]; isMirror {
+	if p.isMirror {
 		p.notify()
 		select {
 		case <-ctx.Done():

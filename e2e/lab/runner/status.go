@@ -39,7 +39,7 @@ func (p *pod) report(ctx context.Context) {
 
 func (p *pod) write(ctx context.Context, status corev1.PodStatus) error {
 	patch, err := json.Marshal(map[string]any{
-		"metadata": map[string]any{"uid": p.object.UID}, // not another pod of that name
+		"metadata": map[string]any{"uid": p.uid}, // not another pod of that name
 		"status":   status,
 	})
 	if err != nil {
@@ -53,7 +53,7 @@ func (p *pod) write(ctx context.Context, status corev1.PodStatus) error {
 // remove takes the pod out of the API, after which its name is free again.
 func (p *pod) remove(ctx context.Context) {
 	var now int64
-	uid := p.object.UID
+	uid := p.uid
 	err := p.r.Client.CoreV1().Pods(p.namespace).Delete(ctx, p.name, metav1.DeleteOptions{
 		GracePeriodSeconds: &now, Preconditions: &metav1.Preconditions{UID: &uid},
 	})
@@ -74,7 +74,7 @@ func (p *pod) status(before corev1.PodStatus) corev1.PodStatus {
 		HostIPs: []corev1.HostIP{{IP: node}},
 	}
 	addr := ""
-	if _, isMirror := p.object.Annotations[mirror]; isMirror {
+	if p.isMirror {
 		addr = node
 	} else if p.sandbox != nil {
 		addr = p.sandbox.IP.String()
@@ -147,9 +147,8 @@ func (c *container) status(object *corev1.Pod) corev1.ContainerStatus {
 	}
 	started := c.started
 	s.Started = &started
-	_, isMirror := object.Annotations[mirror]
 	switch {
-	case isMirror:
+	case c.pod.isMirror:
 		always := true
 		s.Ready, s.Started = true, &always
 		s.State.Running = &corev1.ContainerStateRunning{StartedAt: object.CreationTimestamp}
