@@ -76,8 +76,10 @@ func (b *requestBody) send(up message.Stream) error {
 	e := b.e
 	if !b.complete {
 		if n, all := e.down.Buffered(); !all || n > replayLimit {
+			// The head goes first: from here on the pump is the stream's writer.
+			err := up.Flush()
 			b.start(up)
-			return up.Flush()
+			return err
 		}
 		if err := b.readAll(); err != nil {
 			return err
@@ -88,7 +90,7 @@ func (b *requestBody) send(up message.Stream) error {
 			return err
 		}
 	}
-	e.sentAt = time.Now()
+	e.requestComplete()
 	return up.CloseWrite(b.trailer)
 }
 
@@ -144,9 +146,7 @@ func (b *requestBody) pump() {
 		switch {
 		case err == io.EOF:
 			b.complete, b.trailer = true, e.down.Trailer()
-			e.mu.Lock()
-			e.sentAt = time.Now()
-			e.mu.Unlock()
+			e.requestComplete()
 			b.write(p, true)
 			return
 		case err != nil: // the client gave up, or broke the rules in mid-body

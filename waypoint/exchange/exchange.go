@@ -44,10 +44,8 @@ type exchange struct {
 	cluster *cluster.Cluster
 	tried   []*cluster.Host
 
-	body    requestBody
-	lease   cluster.Lease
-	timeout *time.Timer
-	sentAt  time.Time // the request was sent to the upstream completely
+	body  requestBody
+	lease cluster.Lease
 
 	small [1024]byte
 
@@ -57,6 +55,9 @@ type exchange struct {
 	cancel   context.CancelFunc
 	gone     *message.ResetError // the client gave up
 	timedOut timeoutKind
+	timeout  *time.Timer   // the request's
+	limit    time.Duration // that timeout, until it runs
+	sentAt   time.Time     // the request had come completely
 	// generation counts the requests that have used this memory, so that a late timer knows it is late.
 	generation uint64
 
@@ -148,6 +149,7 @@ func (e *exchange) release() {
 	e.mu.Lock()
 	e.up, e.cancel, e.gone, e.timedOut = nil, nil, nil, noTimeout
 	e.generation++
+	e.timeout, e.limit, e.sentAt = nil, 0, time.Time{}
 	e.mu.Unlock()
 	e.req.Reset()
 	e.resp.Reset()
@@ -162,7 +164,6 @@ func (e *exchange) release() {
 	e.tried = e.tried[:0]
 	e.body.release()
 	e.lease = cluster.Lease{}
-	e.sentAt = time.Time{}
 	e.down, e.chain, e.http, e.env = nil, nil, nil, nil
 	pool.Put(e)
 }

@@ -134,8 +134,8 @@ func (e *exchange) proxy(r *route.Route) {
 	timeout, perTry := e.timeouts(r.Forward, policy)
 	e.rewrite(r, timeout)
 	if timeout > 0 {
-		e.startTimeout(timeout, requestTimeout)
-		defer e.timeout.Stop()
+		e.startTimeout(timeout)
+		defer e.stopTimeout()
 	}
 	stats := &e.cluster.Stats
 	if limit := e.cluster.Config().Limits.MaxRequests; uint32(max(stats.RequestsActive.Load(), 0)) >= limit {
@@ -219,10 +219,8 @@ func (e *exchange) attempt(policy *retryState, perTry time.Duration, n uint32) *
 	}
 	e.rec.UpstreamProtocol = protocol(lease.Stream.Version())
 	if err := e.send(lease.Stream); err != nil {
-		if f := e.resetFailure(err); f != nil {
-			lease.Stream.Reset(message.Cancel)
-			return f
-		}
+		// The endpoint may have answered and closed its side before it had read the request: the reading side knows.
+		e.env.Logger.Debug("request not sent completely", "endpoint", e.rec.UpstreamHost, "error", err)
 	}
 	return e.receive(policy, n, perTryTimer)
 }
@@ -260,7 +258,7 @@ func (e *exchange) send(up message.Stream) error {
 		if err := up.WriteHead(&e.req, false); err != nil {
 			return err
 		}
-		e.sentAt = time.Now()
+		e.requestComplete()
 		return up.Flush()
 	}
 	if e.body.empty() {
@@ -268,7 +266,7 @@ func (e *exchange) send(up message.Stream) error {
 		if err == nil {
 			err = up.Flush()
 		}
-		e.sentAt = time.Now()
+		e.requestComplete()
 		return err
 	}
 	if err := up.WriteHead(&e.req, false); err != nil {
@@ -277,8 +275,7 @@ func (e *exchange) send(up message.Stream) error {
 	return e.body.send(up)
 }
 
-// resetFailure turns an error of the upstream stream into a failure; nil: the response may be there all the same, as when the
-// backend answered and closed its side before it had read the request.
+// resetFailure turns an error of the upstream stream into a failure.
 func (e *exchange) resetFailure(err error) *failure {
 	if kind := e.timedOutKind(); kind != noTimeout {
 		return &failure{timeout: kind, reset: true}

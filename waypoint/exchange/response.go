@@ -20,10 +20,8 @@ func (e *exchange) receive(policy *retryState, attempt uint32, perTry *time.Time
 	for {
 		var err error
 		if end, err = up.ReadHead(h); err != nil {
-			if f := e.resetFailure(err); f != nil {
-				up.Reset(message.Cancel)
-				return f
-			}
+			up.Reset(message.Cancel)
+			return e.resetFailure(err)
 		}
 		if !h.Informational() {
 			break
@@ -209,9 +207,7 @@ func (e *exchange) cutOff(err error) {
 
 // switchProtocols carries bytes both ways after a 101, until both sides have ended or one of them breaks.
 func (e *exchange) switchProtocols(up message.Stream) {
-	if e.timeout != nil {
-		e.timeout.Stop() // the request has been answered; the connection may last
-	}
+	e.stopTimeout() // the request has been answered; the connection may last
 	if e.writeHead(&e.resp, false) != nil || e.down.Flush() != nil {
 		up.Reset(message.Cancel)
 		return

@@ -6,9 +6,40 @@ import (
 	"github.com/gowaypoint/gowaypoint/waypoint/message"
 )
 
-// startTimeout begins the request's timeout. Routes of istiod have none by default, so most requests have no timer.
-func (e *exchange) startTimeout(d time.Duration, kind timeoutKind) {
-	e.timeout = e.afterTimeout(d, kind)
+// startTimeout sets the request's timeout, which runs from the moment that the request has come completely, as Envoy's does.
+// Routes of istiod have none by default, so most requests have no timer.
+func (e *exchange) startTimeout(d time.Duration) {
+	e.mu.Lock()
+	e.limit = d
+	e.mu.Unlock()
+	if e.body.empty() {
+		e.requestComplete()
+	}
+}
+
+// requestComplete notes that the client's request has ended, and starts its timeout. The pump may call it.
+func (e *exchange) requestComplete() {
+	e.mu.Lock()
+	e.sentAt = time.Now()
+	d := e.limit
+	e.limit = 0
+	e.mu.Unlock()
+	if d > 0 {
+		t := e.afterTimeout(d, requestTimeout)
+		e.mu.Lock()
+		e.timeout = t
+		e.mu.Unlock()
+	}
+}
+
+func (e *exchange) stopTimeout() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.limit = 0
+	if e.timeout != nil {
+		e.timeout.Stop()
+		e.timeout = nil
+	}
 }
 
 // afterTimeout ends the attempt in progress when d has passed: the stream is reset, and whoever waits for it sees why.

@@ -28,11 +28,9 @@ func Connect(ctx context.Context, s *h2.Stream, authority string, headers []head
 	}
 	stop := context.AfterFunc(ctx, func() { s.Reset(message.Cancel) })
 	defer stop()
-	if err := s.WriteHead(&head, false); err != nil {
-		return nil, err
-	}
-	if err := s.Flush(); err != nil {
-		return nil, err
+	// An answer may be there before everything is sent, with a reset behind it (RFC 9113, 8.1): what counts is what is read.
+	if err := s.WriteHead(&head, false); err == nil {
+		_ = s.Flush()
 	}
 	for {
 		end, err := s.ReadHead(&head)
