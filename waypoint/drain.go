@@ -19,10 +19,13 @@ func (s *Server) drainGrace() time.Duration {
 // that have not seen the endpoint go keep coming. Then, either the grace period and the end whatever is in flight, or waiting
 // until no stream is left. Streams are counted, not listeners.
 func (s *Server) drain() {
-	s.draining.Store(true)
-	s.exchange.Draining.Store(true)
 	grace := s.drainGrace()
 	s.log.Info("Agent draining Proxy for termination", "streams", s.ports.streams())
+	if s.drained.Load() { // POST /drain came before: the later SIGTERM ends at once
+		s.log.Info("Agent has successfully terminated")
+		return
+	}
+	s.stopWelcoming()
 	if !s.cfg.Drain.ExitOnZero {
 		s.log.Info("Graceful termination period is " + grace.String() + ", starting...")
 		s.ports.drain(grace)
@@ -41,6 +44,22 @@ func (s *Server) drain() {
 		}
 	}
 	s.log.Info("Agent has successfully terminated")
+}
+
+// stopWelcoming makes the server unready and answers say that the connection ends.
+func (s *Server) stopWelcoming() {
+	s.draining.Store(true)
+	s.exchange.Draining.Store(true)
+}
+
+// StartDrain begins to drain while the process goes on (POST /drain_listeners, POST /drain). skipExit: a SIGTERM that comes
+// later ends the process at once, because the drain has been had.
+func (s *Server) StartDrain(skipExit bool) {
+	s.stopWelcoming()
+	if skipExit {
+		s.drained.Store(true)
+	}
+	s.ports.drain(0)
 }
 
 // Draining tells whether the server is on its way out.

@@ -215,6 +215,15 @@ func (p *ports) streams() int {
 	return n
 }
 
+// Listeners returns the listeners of the configuration in force by name, with the addresses that they are bound to.
+func (s *Server) Listeners() map[string][]netip.AddrPort {
+	out := map[string][]netip.AddrPort{}
+	for _, l := range s.current.Load().Listeners {
+		out[l.Name] = slices.Clone(l.Addresses)
+	}
+	return out
+}
+
 func (p *ports) addresses() []net.Addr {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -87,6 +87,7 @@ type Server struct {
 	ports    ports
 	started  time.Time
 	draining atomic.Bool
+	drained  atomic.Bool
 	connID   atomic.Uint64
 
 	sessions sessions
@@ -195,6 +196,9 @@ func (s *Server) Node() *corev3.Node { return s.cfg.Node }
 
 // Started returns when the server was made.
 func (s *Server) Started() time.Time { return s.started }
+
+// Workloads is the number of workloads known.
+func (s *Server) Workloads() int { return s.peers.table.Len() }
 
 // Addresses returns where the listeners of the configuration in force are bound.
 func (s *Server) Addresses() []net.Addr { return s.ports.addresses() }

@@ -56,7 +56,7 @@ func proxy(ctx context.Context, args []string) error {
 	if b.Concurrency > 0 {
 		runtime.GOMAXPROCS(b.Concurrency)
 	}
-	if _, err := memlimit.SetGoMemLimitWithOpts(memlimit.WithRatio(memoryShare)); err != nil && !errors.Is(err, memlimit.ErrNoLimit) {
+	if _, err := memlimit.Set(memlimit.WithRatio(memoryShare)); err != nil && !errors.Is(err, memlimit.ErrNoLimit) {
 		log.Debug("no memory limit taken from the container", "error", err)
 	}
 
@@ -87,7 +87,7 @@ func proxy(ctx context.Context, args []string) error {
 
 // serveWithAdmin runs the server and its admin ports; these answer through the drain.
 func serveWithAdmin(ctx context.Context, server *waypoint.Server, b *bootstrap.Bootstrap, level *slog.LevelVar, quit func(), log *slog.Logger) error {
-	a := admin.New(adminSources(server, b, level, quit), adminOptions(b, log))
+	a := admin.New(adminSources(server, b.Reports, level, quit), adminOptions(b, log))
 	adminCtx, stopAdmin := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopAdmin()
 	failed := make(chan error, 1)
