@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	adminv3 "github.com/envoyproxy/go-control-plane/envoy/admin/v3"
+	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
@@ -59,7 +60,7 @@ func section[T proto.Message](t *testing.T, sections map[string]*anypb.Any, into
 }
 
 func TestDumpEchoesResources(t *testing.T) {
-	w := newWorld(t, oddListener(), &listenerv3.Listener{Name: badListener})
+	w := newWorld(t, oddListener(), &listenerv3.Listener{Name: badListener}, coldCluster())
 	body := w.get("/config_dump?include_eds")
 	sections := parseDump(t, body)
 	wantSections := []string{"BootstrapConfigDump", "ClustersConfigDump", "EcdsConfigDump", "EndpointsConfigDump", "ListenersConfigDump",
@@ -79,8 +80,11 @@ func TestDumpEchoesResources(t *testing.T) {
 		}
 	}
 	clusters := section(t, sections, &adminv3.ClustersConfigDump{})
-	if n := len(clusters.GetDynamicActiveClusters()); n != len(w.sent[xdsclient.TypeCluster]) {
-		t.Errorf("%d active clusters, %d warming", n, len(clusters.GetDynamicWarmingClusters()))
+	if active, warming := clusters.GetDynamicActiveClusters(), clusters.GetDynamicWarmingClusters(); len(active) != len(w.sent[xdsclient.TypeCluster])-1 ||
+		len(warming) != 1 {
+		t.Errorf("%d active clusters, warming are %v", len(active), warming)
+	} else {
+		echoed(xdsclient.TypeCluster, "cold", warming[0].GetCluster())
 	}
 	for _, c := range clusters.GetDynamicActiveClusters() {
 		m, err := c.GetCluster().UnmarshalNew()
@@ -247,7 +251,9 @@ func TestDumpParameters(t *testing.T) {
 	if len(d.GetConfigs()) != 1 || d.GetConfigs()[0].UnmarshalTo(&c) != nil {
 		t.Fatal(one)
 	}
-	if m, err := c.GetCluster().UnmarshalNew(); err != nil || !proto.Equal(m, namedCluster("main_internal")) {
+	if m, err := c.GetCluster().UnmarshalNew(); err != nil || !proto.Equal(m, &clusterv3.Cluster{
+		Name: "main_internal", ClusterDiscoveryType: &clusterv3.Cluster_Type{Type: clusterv3.Cluster_STATIC},
+	}) {
 		t.Errorf("%v, %v", m, err)
 	}
 

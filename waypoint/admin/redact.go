@@ -4,11 +4,15 @@ import (
 	"sync"
 
 	"github.com/cncf/xds/go/udpa/annotations"
+	udpav1 "github.com/cncf/xds/go/udpa/type/v1"
+	xdsv3 "github.com/cncf/xds/go/xds/type/v3"
+	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/reflect/protoregistry"
 	"google.golang.org/protobuf/types/descriptorpb"
 	"google.golang.org/protobuf/types/known/anypb"
+	"google.golang.org/protobuf/types/known/structpb"
 )
 
 // redactedText is what Envoy writes in the place of a secret.
@@ -48,6 +52,14 @@ func redactMessage(m protoreflect.Message, sensitive bool) (changed bool) {
 		a.Value = r.GetValue()
 		return true
 	}
+	if !sensitive {
+		switch ts := m.Interface().(type) {
+		case *udpav1.TypedStruct:
+			return redactStruct(ts.GetTypeUrl(), ts.GetValue())
+		case *xdsv3.TypedStruct:
+			return redactStruct(ts.GetTypeUrl(), ts.GetValue())
+		}
+	}
 	m.Range(func(fd protoreflect.FieldDescriptor, v protoreflect.Value) bool {
 		secret := sensitive || isSensitive(fd)
 		switch {
@@ -79,6 +91,29 @@ func redactMessage(m protoreflect.Message, sensitive bool) (changed bool) {
 		return true
 	})
 	return changed
+}
+
+// redactStruct redacts the JSON that stands for a message of a type that is linked in. One of another type is left alone: nothing says
+// which of its members are secret, and Istio's own filters come this way.
+func redactStruct(url string, value *structpb.Struct) bool {
+	mt, err := protoregistry.GlobalTypes.FindMessageByURL(url)
+	if err != nil || value == nil {
+		return false
+	}
+	m := mt.New().Interface()
+	text, err := protojson.Marshal(value)
+	if err != nil || (protojson.UnmarshalOptions{DiscardUnknown: true, AllowPartial: true}).Unmarshal(text, m) != nil {
+		return false // not what it claims to be, and no part of the configuration in force
+	}
+	if !redactMessage(m.ProtoReflect(), false) {
+		return false
+	}
+	clean := &structpb.Struct{}
+	if text, err = (protojson.MarshalOptions{UseProtoNames: true, AllowPartial: true}).Marshal(m); err == nil {
+		_ = protojson.Unmarshal(text, clean) // a message is a JSON object
+	}
+	value.Fields = clean.GetFields()
+	return true
 }
 
 func redactedValue(fd protoreflect.FieldDescriptor) protoreflect.Value {

@@ -15,15 +15,14 @@ import (
 const indent = " "
 
 // toJSON renders a message in proto-JSON with the names of the protos, which Kiali reads. Messages of unknown types in Anys are
-// described instead of shown ([resolver]). A message whose Anys do not decode is rendered with all of them described: one broken
-// extension must not cost the dump.
-func toJSON(m proto.Message) ([]byte, error) {
-	o := protojson.MarshalOptions{UseProtoNames: true, AllowPartial: true}
-	o.Resolver = resolver{}
-	b, err := o.Marshal(m)
-	if err != nil {
-		o.Resolver = resolver{describeAll: true}
-		b, err = o.Marshal(m)
+// described instead of shown ([resolver]). Where one that is known does not decode, less and less is decoded until it works: one
+// broken extension must not cost the dump.
+func toJSON(m proto.Message) (b []byte, err error) {
+	for _, depth := range depths {
+		b, err = protojson.MarshalOptions{UseProtoNames: true, AllowPartial: true, Resolver: depth}.Marshal(m)
+		if err == nil {
+			break
+		}
 	}
 	return b, err
 }

@@ -3,6 +3,7 @@ package admin
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"slices"
 	"strings"
 	"sync"
 
@@ -23,12 +24,17 @@ import (
 // That is enough to tell that two proxies have the same, and no more: what is inside cannot be redacted field by field. No proto
 // has fields of these names, so that a reader that does know the type skips them.
 type resolver struct {
-	// describeAll: no type but those of the dump itself is decoded.
-	describeAll bool
+	// only lists prefixes of the message names that are decoded; nil: all that are linked in.
+	only []string
 }
 
+// depths are how much of a dump is decoded, most first: everything; the resources without their extensions; nothing of what came.
+var depths = []resolver{{}, {only: []string{"envoy.admin.v3.", "envoy.config."}}, {only: []string{"envoy.admin.v3."}}}
+
 func (r resolver) FindMessageByURL(url string) (protoreflect.MessageType, error) {
-	if !r.describeAll || strings.HasPrefix(url, typePrefix+"envoy.admin.v3.") {
+	name := url[strings.LastIndexByte(url, '/')+1:]
+	wanted := func(prefix string) bool { return strings.HasPrefix(name, prefix) }
+	if r.only == nil || slices.ContainsFunc(r.only, wanted) {
 		if mt, err := protoregistry.GlobalTypes.FindMessageByURL(url); err == nil {
 			return mt, nil
 		}

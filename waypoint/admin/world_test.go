@@ -24,6 +24,7 @@ import (
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"github.com/envoyproxy/go-control-plane/pkg/cache/types"
@@ -78,6 +79,11 @@ func newWorld(t *testing.T, extra ...proto.Message) *world {
 	logger := slog.New(slog.NewTextHandler(w.log, nil))
 	for _, f := range []string{"cds", "eds", "lds"} {
 		w.sample("testdata/" + f + ".json")
+	}
+	for _, m := range w.sent[xdsclient.TypeCluster] { // istiod answers for each name that it is asked for
+		if name := m.(*clusterv3.Cluster).GetEdsClusterConfig().GetServiceName(); name != "" && w.sent[xdsclient.TypeEndpoint][name] == nil {
+			w.send(&endpointv3.ClusterLoadAssignment{ClusterName: name})
+		}
 	}
 	for _, m := range extra {
 		w.send(m)
@@ -274,10 +280,10 @@ type answer struct {
 
 func (w *world) do(method string, addr net.Addr, path string) answer {
 	w.t.Helper()
-	return w.send1(method, addr, path, nil)
+	return w.ask(method, addr, path, nil)
 }
 
-func (w *world) send1(method string, addr net.Addr, path string, header http.Header) answer {
+func (w *world) ask(method string, addr net.Addr, path string, header http.Header) answer {
 	w.t.Helper()
 	_, port, _ := net.SplitHostPort(addr.String())
 	r, err := http.NewRequest(method, "http://127.0.0.1:"+port+path, nil)
@@ -346,4 +352,12 @@ func oddListener() *listenerv3.Listener {
 	}}}
 }
 
-func namedCluster(name string) *clusterv3.Cluster { return &clusterv3.Cluster{Name: name} }
+// coldCluster is one whose endpoints never come.
+func coldCluster() *clusterv3.Cluster {
+	return &clusterv3.Cluster{
+		Name: "cold", ClusterDiscoveryType: &clusterv3.Cluster_Type{Type: clusterv3.Cluster_EDS},
+		EdsClusterConfig: &clusterv3.Cluster_EdsClusterConfig{EdsConfig: &corev3.ConfigSource{
+			ConfigSourceSpecifier: &corev3.ConfigSource_Ads{Ads: &corev3.AggregatedConfigSource{}},
+		}},
+	}
+}
