@@ -354,11 +354,16 @@ func (s *scenario) countsRequests(ctx context.Context, t *testing.T) {
 		}
 		for _, code := range []string{"200", "403"} {
 			if !hasSeries(string(text), "istio_requests_total", append(labels, `response_code="`+code+`"`)) {
-				return fmt.Errorf("%s has no istio_requests_total with %s and code %s", url, labels, code)
+				return fmt.Errorf("%s has no istio_requests_total with %s and code %s, only\n%s", url, labels, code, lines(string(text), "istio_requests_total{"))
 			}
 		}
 		return nil
 	})
+}
+
+// lines picks those that begin with prefix.
+func lines(text, prefix string) string {
+	return strings.Join(slices.DeleteFunc(strings.Split(text, "\n"), func(l string) bool { return !strings.HasPrefix(l, prefix) }), "\n")
 }
 
 // hasSeries tells whether a scrape has a series with the labels.
