@@ -12,24 +12,23 @@ func (s *Server) registerAgentMetrics() {
 		return prometheus.NewDesc(name, help, labels, nil)
 	}
 	c := &agentMetrics{
-		s:           s,
-		startup:     desc("startup_duration_seconds", "The time from the process starting to being marked ready."),
-		expiry:      desc("cert_expiry_seconds", "The time remaining, in seconds, before the certificate chain will expire. A negative value indicates the cert is expired.", "resource_name"),
-		failures:    desc("istiod_connection_failures", "The total number of connection failures to Istiod."),
-		connections: desc("istiod_connections", "Streams opened to Istiod."),
-		responses:   desc("xds_proxy_responses", "The total number of xDS responses received."),
+		s:         s,
+		startup:   desc("startup_duration_seconds", "The time from the process starting to being marked ready."),
+		expiry:    desc("cert_expiry_seconds", "The time remaining, in seconds, before the certificate chain will expire. A negative value indicates the cert is expired.", "resource_name"),
+		failures:  desc("istiod_connection_failures", "The total number of connection failures to Istiod."),
+		responses: desc("xds_proxy_responses", "The total number of xDS responses received."),
 	}
 	s.src.Registry.Agent.MustRegister(c)
 }
 
 // agentMetrics asks the sources when it is scraped.
 type agentMetrics struct {
-	s                                                 *Server
-	startup, expiry, failures, connections, responses *prometheus.Desc
+	s                                    *Server
+	startup, expiry, failures, responses *prometheus.Desc
 }
 
 func (c *agentMetrics) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{c.startup, c.expiry, c.failures, c.connections, c.responses} {
+	for _, d := range []*prometheus.Desc{c.startup, c.expiry, c.failures, c.responses} {
 		ch <- d
 	}
 }
@@ -54,6 +53,5 @@ func (c *agentMetrics) Collect(ch chan<- prometheus.Metric) {
 	}
 	st := c.s.src.XDS.Status()
 	ch <- prometheus.MustNewConstMetric(c.failures, prometheus.CounterValue, float64(st.Failures))
-	ch <- prometheus.MustNewConstMetric(c.connections, prometheus.CounterValue, float64(st.Streams))
 	ch <- prometheus.MustNewConstMetric(c.responses, prometheus.CounterValue, float64(st.Responses))
 }

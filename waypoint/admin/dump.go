@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"net/http"
 	"regexp"
+	"slices"
 
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -22,13 +23,17 @@ func (s *Server) configDumpPage(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "Error while parsing name_regex: "+err.Error(), http.StatusBadRequest)
 		return
 	}
-	configs := s.sections(names, q.Has("include_eds"))
+	var configs []proto.Message
 	var fail *dumpError
-	switch {
+	switch sections := s.sections(names, q.Has("include_eds")); {
 	case q.Get("resource") != "":
-		configs, fail = elements(configs, q.Get("resource"), q.Get("mask"))
+		configs, fail = elements(sections, q.Get("resource"), q.Get("mask"))
 	case q.Get("mask") != "":
-		configs, fail = masked(configs, q.Get("mask"))
+		configs, fail = masked(sections, q.Get("mask"))
+	default:
+		for _, sec := range sections {
+			configs = append(configs, sec.build())
+		}
 	}
 	if fail != nil {
 		http.Error(w, fail.text, fail.status)
@@ -61,41 +66,41 @@ type dumpError struct {
 }
 
 // masked keeps the sections that have every path of the mask, and of these what the mask names.
-func masked(configs []proto.Message, mask string) ([]proto.Message, *dumpError) {
+func masked(sections []section, text string) ([]proto.Message, *dumpError) {
+	m := parseMask(text)
 	var kept []proto.Message
-	for _, c := range configs {
-		if m := parseMask(mask); m.fits(c.ProtoReflect().Descriptor()) {
+	for _, sec := range sections {
+		if m.fits(sec.kind) {
+			c := sec.build()
 			m.trim(c.ProtoReflect())
 			kept = append(kept, c)
 		}
 	}
 	if len(kept) == 0 {
-		return nil, &dumpError{http.StatusBadRequest, "FieldMask " + mask + " could not be successfully applied to any configs."}
+		return nil, &dumpError{http.StatusBadRequest, "FieldMask " + text + " could not be successfully applied to any configs."}
 	}
 	return kept, nil
 }
 
-// elements returns the elements of the first section that has the repeated field.
-func elements(configs []proto.Message, field, mask string) ([]proto.Message, *dumpError) {
-	for _, c := range configs {
-		m := c.ProtoReflect()
-		fd := m.Descriptor().Fields().ByName(protoreflect.Name(field))
-		switch {
-		case fd == nil:
-			continue
-		case !fd.IsList() || fd.Message() == nil:
-			return nil, &dumpError{http.StatusBadRequest, field + " is not a repeated field. Use ?mask=" + field + " to get only this field"}
-		}
-		list := m.Get(fd).List()
-		out := make([]proto.Message, list.Len())
-		for i := range out {
-			e := list.Get(i).Message()
-			if mask != "" && !parseMask(mask).trimResource(e) {
-				return nil, &dumpError{http.StatusBadRequest, "FieldMask " + mask + " could not be successfully used."}
-			}
-			out[i] = e.Interface()
-		}
-		return out, nil
+// elements returns the elements of the repeated field, from the first section that has it.
+func elements(sections []section, field, mask string) ([]proto.Message, *dumpError) {
+	has := func(sec section) bool { return sec.kind.Fields().ByName(protoreflect.Name(field)) != nil }
+	i := slices.IndexFunc(sections, has)
+	if i < 0 {
+		return nil, &dumpError{http.StatusNotFound, field + " not found in config dump"}
 	}
-	return nil, &dumpError{http.StatusNotFound, field + " not found in config dump"}
+	fd := sections[i].kind.Fields().ByName(protoreflect.Name(field))
+	if !fd.IsList() || fd.Message() == nil {
+		return nil, &dumpError{http.StatusBadRequest, field + " is not a repeated field. Use ?mask=" + field + " to get only this field"}
+	}
+	list := sections[i].build().ProtoReflect().Get(fd).List()
+	out := make([]proto.Message, list.Len())
+	for i := range out {
+		e := list.Get(i).Message()
+		if mask != "" && !parseMask(mask).trimResource(e) {
+			return nil, &dumpError{http.StatusBadRequest, "FieldMask " + mask + " could not be successfully used."}
+		}
+		out[i] = e.Interface()
+	}
+	return out, nil
 }

@@ -47,7 +47,7 @@ func parseDump(t *testing.T, body string) map[string]*anypb.Any {
 	return out
 }
 
-func section[T proto.Message](t *testing.T, sections map[string]*anypb.Any, into T) T {
+func sectionOf[T proto.Message](t *testing.T, sections map[string]*anypb.Any, into T) T {
 	t.Helper()
 	name := string(into.ProtoReflect().Descriptor().Name())
 	if sections[name] == nil {
@@ -79,7 +79,7 @@ func TestDumpEchoesResources(t *testing.T) {
 			t.Errorf("%s is dumped as\n%v\nwant\n%v", name, m, want)
 		}
 	}
-	clusters := section(t, sections, &adminv3.ClustersConfigDump{})
+	clusters := sectionOf(t, sections, &adminv3.ClustersConfigDump{})
 	if active, warming := clusters.GetDynamicActiveClusters(), clusters.GetDynamicWarmingClusters(); len(active) != len(w.sent[xdsclient.TypeCluster])-1 ||
 		len(warming) != 1 {
 		t.Errorf("%d active clusters, warming are %v", len(active), warming)
@@ -97,13 +97,13 @@ func TestDumpEchoesResources(t *testing.T) {
 		}
 	}
 
-	endpoints := section(t, sections, &adminv3.EndpointsConfigDump{})
+	endpoints := sectionOf(t, sections, &adminv3.EndpointsConfigDump{})
 	if n := len(endpoints.GetDynamicEndpointConfigs()); n < len(w.sent[xdsclient.TypeEndpoint]) {
 		t.Errorf("%d endpoint configs", n)
 	}
 
 	names := 0
-	for _, l := range section(t, sections, &adminv3.ListenersConfigDump{}).GetDynamicListeners() {
+	for _, l := range sectionOf(t, sections, &adminv3.ListenersConfigDump{}).GetDynamicListeners() {
 		switch l.GetName() {
 		case badListener:
 			if l.GetActiveState() != nil || !strings.Contains(l.GetErrorState().GetDetails(), "must be set") || l.GetErrorState().GetFailedConfiguration() == nil {
@@ -127,7 +127,7 @@ func TestDumpEchoesResources(t *testing.T) {
 		}
 	}
 
-	boot := section(t, sections, &adminv3.BootstrapConfigDump{})
+	boot := sectionOf(t, sections, &adminv3.BootstrapConfigDump{})
 	if boot.GetBootstrap().GetNode().GetId() != nodeID || boot.GetBootstrap().GetAdmin().GetAddress().GetSocketAddress().GetAddress() != "127.0.0.1" {
 		t.Errorf("bootstrap %v", boot)
 	}
@@ -173,7 +173,7 @@ func TestDumpForKiali(t *testing.T) {
 // A waypoint's routes stand in its listeners; istioctl says "no routes found" unless they appear as static ones.
 func TestInlineRoutesAreStatic(t *testing.T) {
 	w := newWorld(t)
-	routes := section(t, parseDump(t, w.get("/config_dump?mask=dynamic_route_configs,static_route_configs")), &adminv3.RoutesConfigDump{})
+	routes := sectionOf(t, parseDump(t, w.get("/config_dump?mask=dynamic_route_configs,static_route_configs")), &adminv3.RoutesConfigDump{})
 	found := map[string]int{}
 	for _, r := range routes.GetStaticRouteConfigs() {
 		var rc routev3.RouteConfiguration
@@ -200,7 +200,7 @@ func TestDumpOfSecrets(t *testing.T) {
 	if len(sections) != 1 {
 		t.Errorf("the mask fits secrets alone: %v", sections)
 	}
-	secrets := section(t, sections, &adminv3.SecretsConfigDump{})
+	secrets := sectionOf(t, sections, &adminv3.SecretsConfigDump{})
 	got := map[string]*tlsv3.Secret{}
 	for _, s := range secrets.GetDynamicActiveSecrets() {
 		var sec tlsv3.Secret
@@ -237,7 +237,7 @@ func TestDumpParameters(t *testing.T) {
 			t.Errorf("%s: %v, want %s alone", query, slices.Collect(maps.Keys(sections)), want)
 		}
 	}
-	if boot := section(t, parseDump(t, w.get("/config_dump?mask=bootstrap.node.id")), &adminv3.BootstrapConfigDump{}); boot.GetBootstrap().GetNode().GetId() != nodeID ||
+	if boot := sectionOf(t, parseDump(t, w.get("/config_dump?mask=bootstrap.node.id")), &adminv3.BootstrapConfigDump{}); boot.GetBootstrap().GetNode().GetId() != nodeID ||
 		boot.GetBootstrap().GetDynamicResources() != nil || boot.GetLastUpdated() != nil {
 		t.Errorf("trimmed bootstrap: %v", boot)
 	}

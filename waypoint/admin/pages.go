@@ -63,7 +63,7 @@ func (s *Server) adminHandler() http.Handler {
 	return sameOrigin(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		path := squeeze(r.URL.Path)
 		h := byPath[path]
-		if h == nil && strings.HasPrefix(path, pprofPrefix) {
+		if h == nil && strings.HasPrefix(path+"/", pprofPrefix) {
 			h = byPath[pprofPrefix]
 		}
 		w.Header().Set("Cache-Control", "no-cache, max-age=0")

@@ -66,7 +66,7 @@ func TestStatusPort(t *testing.T) {
 	for path, want := range map[string]int{
 		"/app-health/app/livez": http.StatusBadRequest, "/app-lifecycle/app/prestopz": http.StatusBadRequest, "/debug/ndsz": http.StatusNotFound,
 		"/": http.StatusNotFound, "/config_dump": http.StatusNotFound, "/quitquitquit": http.StatusMethodNotAllowed, "/drain": http.StatusMethodNotAllowed,
-		"/debug/pprof/goroutine?debug=1": http.StatusOK, "/debug/pprof/": http.StatusOK,
+		"/debug/pprof/goroutine?debug=1": http.StatusOK, "/debug/pprof/": http.StatusOK, "/app-health": http.StatusBadRequest,
 	} {
 		if a := w.do(http.MethodGet, status, path); a.status != want {
 			t.Errorf("%s: %d %s, want %d", path, a.status, a.body, want)

@@ -8,6 +8,7 @@ import (
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -17,14 +18,32 @@ import (
 // keep tells whether a resource of that name is wanted (name_regex).
 type keep func(name string) bool
 
-// sections builds every section of the dump, in Envoy's order. Each is there whether it has anything in it or not: istioctl fails on
-// a section that is missing.
-func (s *Server) sections(names keep, endpoints bool) []proto.Message {
-	all := []proto.Message{s.bootstrapSection(), s.clusterSection(names), s.extensionSection(names)}
-	if endpoints {
-		all = append(all, s.endpointSection(names))
+// section is a part of the dump that is built when it is wanted: that of the clusters alone takes half a second for ten thousand.
+type section struct {
+	kind  protoreflect.MessageDescriptor
+	build func() proto.Message
+}
+
+// sections lists every section of the dump, in Envoy's order. Each is there whether it has anything in it or not: istioctl fails on
+// one that is missing.
+func (s *Server) sections(names keep, endpoints bool) []section {
+	of := func(kind proto.Message, build func(keep) proto.Message) section {
+		return section{kind.ProtoReflect().Descriptor(), func() proto.Message { return build(names) }}
 	}
-	return append(all, s.listenerSection(names), &adminv3.ScopedRoutesConfigDump{}, s.routeSection(names), s.secretSection(names))
+	all := []section{
+		of(&adminv3.BootstrapConfigDump{}, func(keep) proto.Message { return s.bootstrapSection() }),
+		of(&adminv3.ClustersConfigDump{}, s.clusterSection),
+		of(&adminv3.EcdsConfigDump{}, s.extensionSection),
+	}
+	if endpoints {
+		all = append(all, of(&adminv3.EndpointsConfigDump{}, s.endpointSection))
+	}
+	return append(all,
+		of(&adminv3.ListenersConfigDump{}, s.listenerSection),
+		of(&adminv3.ScopedRoutesConfigDump{}, func(keep) proto.Message { return &adminv3.ScopedRoutesConfigDump{} }),
+		of(&adminv3.RoutesConfigDump{}, s.routeSection),
+		of(&adminv3.SecretsConfigDump{}, s.secretSection),
+	)
 }
 
 func (s *Server) bootstrapSection() proto.Message {

@@ -23,7 +23,7 @@ func (s *Server) statusHandler() http.Handler {
 		switch h := mux[path]; {
 		case h != nil:
 			h.ServeHTTP(w, r)
-		case strings.HasPrefix(path, pprofPrefix):
+		case strings.HasPrefix(path+"/", pprofPrefix):
 			localOnly(profiles()).ServeHTTP(w, r)
 		case strings.HasPrefix(path+"/", "/app-health/"), strings.HasPrefix(path+"/", "/app-lifecycle/"):
 			// A waypoint has no application whose probes the agent would take over.
