@@ -6,6 +6,7 @@ import (
 	"context"
 	"net"
 	"net/netip"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -16,11 +17,19 @@ import (
 )
 
 // Every subject must answer in the same way before it is worth measuring: GET 200, POST 403 in Envoy's words, a large body whole.
-func TestSubjectsAnswerAlike(t *testing.T) {
-	for _, s := range subjects(t) {
-		for name, policy := range map[string]mesh.Policy{"method": {}, "principal": {Principal: true}, "hundred": {Count: 100, Principal: true}} {
-			t.Run(s.Name+"/"+name, func(t *testing.T) { answers(t, s, policy) })
-		}
+func TestEnvoyAnswers(t *testing.T) { answersAll(t, subject.Envoy("")) }
+
+func TestNetHTTPAnswers(t *testing.T) {
+	answersAll(t, subject.NetHTTP(built(t, "e2e", "./bench/cmd/nethttp")))
+}
+
+func TestWaypointAnswers(t *testing.T) {
+	answersAll(t, subject.Waypoint(built(t, ".", "./cmd/waypoint")))
+}
+
+func answersAll(t *testing.T, s subject.Subject) {
+	for name, policy := range map[string]mesh.Policy{"method": {}, "principal": {Principal: true}, "hundred": {Count: 100, Principal: true}} {
+		t.Run(name, func(t *testing.T) { answers(t, s, policy) })
 	}
 }
 
@@ -91,8 +100,16 @@ func answers(t *testing.T, s subject.Subject, policy mesh.Policy) {
 	}
 }
 
-func subjects(*testing.T) []subject.Subject {
-	return []subject.Subject{subject.Envoy("")}
+// built compiles one of our own commands; module is relative to the project's root.
+func built(t *testing.T, module, pkg string) string {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
+	defer cancel()
+	root, err := subject.Root(ctx)
+	must(t, err)
+	binary := filepath.Join(t.TempDir(), filepath.Base(pkg))
+	must(t, subject.Build(ctx, filepath.Join(root, module), pkg, binary))
+	return binary
 }
 
 func must(t *testing.T, err error) {

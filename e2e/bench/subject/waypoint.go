@@ -1,0 +1,128 @@
+package subject
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/gowaypoint/gowaypoint/e2e/bench/mesh"
+)
+
+// Waypoint is this project's proxy, started as its container is: `proxy waypoint` with the environment and files of Istio's
+// template, discovery over a delta ADS stream, certificates from the mounted files of a SPIFFE provider.
+func Waypoint(binary string) Subject {
+	return Subject{Name: "waypoint", Start: func(ctx context.Context, s Setup) (Proxy, error) {
+		r, err := s.Config.Resources()
+		if err != nil {
+			return nil, err
+		}
+		workloads := []mesh.Workload{{Name: "helloworld-1", Address: s.Config.Pod, Account: "helloworld", Canonical: "helloworld"}}
+		if s.Client.IsValid() {
+			workloads = append(workloads, mesh.Workload{Name: "client-1", Address: s.Client, Account: "client", Canonical: "client"})
+		}
+		control, err := mesh.NewControlPlane(r, workloads)
+		if err != nil {
+			return nil, err
+		}
+		p, err := startWaypoint(ctx, s, binary, control)
+		if err != nil {
+			control.Close()
+			return nil, err
+		}
+		return p, nil
+	}}
+}
+
+func startWaypoint(ctx context.Context, s Setup, binary string, control *mesh.ControlPlane) (Proxy, error) {
+	ports, err := freePorts(4)
+	if err != nil {
+		return nil, err
+	}
+	proxyConfig, err := json.Marshal(map[string]any{
+		"discoveryAddress": control.Address(), "controlPlaneAuthPolicy": "NONE", "proxyAdminPort": ports[0], "statusPort": ports[1],
+	})
+	if err != nil {
+		return nil, err
+	}
+	const certs = "var/run/secrets/workload-spiffe-credentials/"
+	p, err := newProcess("waypoint", map[string][]byte{
+		certs + "cert-chain.pem": s.Identity.CertPEM, certs + "key.pem": s.Identity.KeyPEM, certs + "root-cert.pem": s.RootPEM,
+		"var/run/secrets/tokens/istio-token": []byte("not a token: nobody asks for one"),
+		"etc/istio/pod/labels": []byte("gateway.networking.k8s.io/gateway-name=\"waypoint\"\n" +
+			"gateway.istio.io/managed=\"istio.io-mesh-controller\"\n"),
+	})
+	if err != nil {
+		return nil, err
+	}
+	p.onStop = control.Close
+	level := s.LogLevel
+	if level == "" {
+		level = "warn"
+	}
+	cmd := exec.Command(binary, "proxy", "waypoint", "--domain", "default.svc.cluster.local", //nolint:gosec,noctx // our own; Stop ends it
+		"--serviceCluster", "waypoint.default", "--proxyLogLevel", "warning", "--log_output_level", "default:"+level,
+		"--concurrency", strconv.Itoa(s.workers()))
+	// Nothing of this environment may change what is measured, a GOGC above all.
+	for _, kv := range os.Environ() {
+		if !strings.HasPrefix(kv, "GO") && !strings.HasPrefix(kv, "ISTIO") {
+			cmd.Env = append(cmd.Env, kv)
+		}
+	}
+	cmd.Env = append(cmd.Env, "POD_NAME=waypoint-1", "POD_NAMESPACE=default", "SERVICE_ACCOUNT=waypoint", "INSTANCE_IP=127.0.0.1",
+		"ISTIO_META_CLUSTER_ID=Kubernetes", "PROXY_CONFIG="+string(proxyConfig),
+		fmt.Sprint("ENVOY_STATUS_PORT=", ports[2]), fmt.Sprint("ENVOY_PROMETHEUS_PORT=", ports[3]))
+	err = p.start(ctx, s, cmd, func(ctx context.Context) error {
+		select {
+		case nack := <-control.Rejected:
+			return fmt.Errorf("it rejects the configuration: %s", nack)
+		default:
+		}
+		return ready(ctx, fmt.Sprintf("http://127.0.0.1:%d/healthz/ready", ports[2]))
+	})
+	if err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+func ready(ctx context.Context, url string) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return err
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return err
+	}
+	body, err := io.ReadAll(resp.Body)
+	_ = resp.Body.Close() // read to its end
+	if resp.StatusCode != http.StatusOK {
+		return errors.Join(err, fmt.Errorf("%s: %s", resp.Status, body))
+	}
+	return err
+}
+
+// freePorts returns ports of 127.0.0.1 that nobody uses, all different.
+func freePorts(n int) ([]int, error) {
+	ports := make([]int, 0, n)
+	for range n {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			return nil, err
+		}
+		defer func() { _ = l.Close() }() // it was only to know the number
+		ports = append(ports, l.Addr().(*net.TCPAddr).Port)
+	}
+	return ports, nil
+}
