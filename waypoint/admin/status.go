@@ -52,11 +52,13 @@ func noDNS(w http.ResponseWriter, _ *http.Request) {
 	_, _ = w.Write([]byte("{}"))
 }
 
-// ok is the answer to what needs no other, sent before the process may end.
+// ok is the answer to what needs no other, sent before the process may end: with a length, since an exit leaves no time for the last
+// chunk, and flushed.
 func ok(w http.ResponseWriter) {
 	w.Header().Set("Content-Type", plainText)
+	w.Header().Set("Content-Length", "3")
 	_, _ = w.Write([]byte("OK\n"))
-	_ = http.NewResponseController(w).Flush() // without it the answer waits for the handler's end
+	_ = http.NewResponseController(w).Flush()
 }
 
 const pprofPrefix = "/debug/pprof/"
