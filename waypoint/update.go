@@ -3,7 +3,6 @@ package waypoint
 import (
 	"context"
 	"fmt"
-	"maps"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -27,8 +26,9 @@ type updater struct {
 	compiler *config.Compiler
 	changed  chan struct{} // capacity 1: something came
 
-	mu  sync.Mutex
-	res config.Resources
+	mu      sync.Mutex
+	res     config.Resources
+	changes config.Changes // since the last compile
 
 	wasReady atomic.Bool
 	bindErr  atomic.Pointer[error]
@@ -47,7 +47,7 @@ const warmTimeout = 5 * time.Second
 const pruneAfter = 5 * time.Second
 
 func newUpdater(s *Server) *updater {
-	return &updater{s: s, compiler: config.New(s.compilerOptions()), changed: make(chan struct{}, 1)}
+	return &updater{s: s, compiler: config.New(s.compilerOptions()), changes: config.Changes{}, changed: make(chan struct{}, 1)}
 }
 
 // Apply implements xdsclient.Handler.
@@ -70,8 +70,10 @@ func (u *updater) Apply(up *xdsclient.Update) []xdsclient.Rejection {
 			rejected = append(rejected, r.Reject("", err.Error()))
 			continue
 		}
-		if err := config.Validate(up.TypeURL, r.Name, m); err != nil {
-			rejected = append(rejected, r.Reject("", err.Error()))
+		if problems := config.Problems(config.Validate(up.TypeURL, r.Name, m)); len(problems) > 0 {
+			for _, p := range problems {
+				rejected = append(rejected, r.Reject(p.Field, p.Reason))
+			}
 			continue
 		}
 		good = append(good, accepted{r.Name, config.Resource{Raw: r.Value}})
@@ -80,9 +82,11 @@ func (u *updater) Apply(up *xdsclient.Update) []xdsclient.Rejection {
 	if set := u.res.Of(up.TypeURL, true); set != nil {
 		for _, g := range good {
 			set[g.name] = g.r
+			u.changes[up.TypeURL] = append(u.changes[up.TypeURL], g.name)
 		}
 		for _, name := range up.Removed {
 			delete(set, name)
+			u.changes[up.TypeURL] = append(u.changes[up.TypeURL], name)
 		}
 	}
 	u.mu.Unlock()
@@ -151,14 +155,15 @@ func (u *updater) run(ctx context.Context) error {
 	}
 }
 
-// compile compiles what is there, and asks istiod for what it names.
+// compile compiles what has changed, and asks istiod for what it names. Apply waits meanwhile: a push of one endpoint takes
+// milliseconds, and the answer to the next one is not late for it.
 func (u *updater) compile() *program.Program {
 	u.mu.Lock()
-	res := config.Resources{Listeners: maps.Clone(u.res.Listeners), Clusters: maps.Clone(u.res.Clusters),
-		Endpoints: maps.Clone(u.res.Endpoints), Extensions: maps.Clone(u.res.Extensions), Routes: maps.Clone(u.res.Routes)}
-	u.mu.Unlock()
+	defer u.mu.Unlock()
+	changes := u.changes
+	u.changes = config.Changes{}
 	began := time.Now()
-	p, report := u.compiler.Compile(res)
+	p, report := u.compiler.CompileChanged(u.res, changes)
 	u.compiles.Add(1)
 	u.compileTime.Store(int64(time.Since(began)))
 	u.s.report.Store(report)

@@ -75,13 +75,10 @@ func (b *requestBody) replayable() bool {
 func (b *requestBody) send(up message.Stream) error {
 	e := b.e
 	if !b.complete {
-		if n, all := e.down.Buffered(); !all || n > replayLimit {
+		if !b.collect() {
 			// The head goes first: from here on the pump is the stream's writer.
 			err := up.Flush()
 			b.start(up)
-			return err
-		}
-		if err := b.readAll(); err != nil {
 			return err
 		}
 	}
@@ -92,6 +89,17 @@ func (b *requestBody) send(up message.Stream) error {
 	}
 	e.requestComplete()
 	return up.CloseWrite(b.trailer)
+}
+
+// collect reads a body that is there completely, without waiting; false if it is not.
+func (b *requestBody) collect() bool {
+	if b.none || b.complete {
+		return true
+	}
+	if n, all := b.e.down.Buffered(); !all || n > replayLimit {
+		return false
+	}
+	return b.readAll() == nil
 }
 
 // readAll takes a body that is there completely.
@@ -137,6 +145,7 @@ func (b *requestBody) pump() {
 		p := (*buf)[:n]
 		if n > 0 {
 			b.took(p)
+			e.touch()
 			if keep && len(b.kept)+n <= replayLimit {
 				b.kept = append(b.kept, p...)
 			} else {

@@ -39,5 +39,7 @@ type Stats struct {
 	Malformed       atomic.Uint64
 	DownstreamReset atomic.Uint64
 	Retries         atomic.Uint64
+	Mirrors         atomic.Uint64
+	MirrorsLeftOut  atomic.Uint64 // the body was not there yet, or there is no such cluster
 	Refused         atomic.Uint64 // answered 500 because the chain or route is refused
 }

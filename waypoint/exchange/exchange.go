@@ -4,6 +4,7 @@ import (
 	"context"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/gowaypoint/gowaypoint/telemetry"
@@ -34,6 +35,7 @@ type exchange struct {
 	// headSent, ended: what went to the client so far.
 	headSent, ended bool
 	grpc            bool
+	forwarding      bool // past the filters: the route's response rules hold for local replies, too
 	head            bool // the method is HEAD: an answer has no body
 	ran             int  // filters of the chain that have seen the request
 	bodies          []filter.Body
@@ -49,11 +51,16 @@ type exchange struct {
 
 	small [1024]byte
 
+	watched      bool // there are timeouts of the client's side
+	moved        atomic.Int64
+	requestTimer *time.Timer
+
 	// mu guards what other goroutines touch: the client's reset and timers.
 	mu       sync.Mutex
 	up       message.Stream // the stream of the attempt in progress
 	cancel   context.CancelFunc
 	gone     *message.ResetError // the client gave up
+	waiting  chan struct{}       // closed when the client gives up while a filter waits
 	timedOut timeoutKind
 	timeout  *time.Timer   // the request's
 	limit    time.Duration // that timeout, until it runs
@@ -72,6 +79,7 @@ const (
 	perTryTimeout
 	idleTimeout
 	maxStreamTimeout
+	clientTimeout // request_timeout: the client did not send all of its request in time
 )
 
 var pool = sync.Pool{New: func() any {
@@ -79,6 +87,7 @@ var pool = sync.Pool{New: func() any {
 	e.onReset = e.onDownReset
 	e.x.PerRoute = e.perRoute
 	e.x.ClearRoute = e.clearRoute
+	e.x.Wait = e.wait
 	return e
 }}
 
@@ -104,6 +113,8 @@ func (e *exchange) run() (tunnel func()) {
 	e.begin(end)
 	defer e.env.Stats.Active.Add(-1)
 	e.down.OnReset(e.onReset)
+	stop := e.watch()
+	defer stop()
 	if err != nil {
 		e.malformed(message.AsMalformed(err))
 	} else if e.prepare() && e.filters() {
@@ -125,7 +136,7 @@ func (e *exchange) begin(end bool) {
 		Start:               time.Now(),
 		Protocol:            protocol(e.down.Version()),
 		GRPC:                e.grpc,
-		RequestHeaders:      &e.req,
+		RequestHeaders:      (*joined)(&e.req),
 		DownstreamRemote:    e.x.Conn.Remote,
 		DownstreamLocal:     e.x.Conn.Local,
 		ConnectionID:        e.x.Conn.ID,
@@ -158,12 +169,13 @@ func (e *exchange) release() {
 	e.x.Conn, e.x.Response = nil, nil
 	e.rec = telemetry.Record{}
 	e.span = tracing.Span{}
-	e.noBody, e.headSent, e.ended, e.ran, e.bodies = false, false, false, 0, e.bodies[:0]
+	e.noBody, e.headSent, e.ended, e.forwarding, e.ran, e.bodies = false, false, false, false, 0, e.bodies[:0]
 	e.route, e.routed, e.choice, e.cluster = nil, false, nil, nil
 	clear(e.tried)
 	e.tried = e.tried[:0]
 	e.body.release()
 	e.lease = cluster.Lease{}
+	e.watched, e.requestTimer = false, nil
 	e.down, e.chain, e.http, e.env = nil, nil, nil, nil
 	pool.Put(e)
 }
@@ -173,6 +185,10 @@ func (e *exchange) onDownReset(why *message.ResetError) {
 	e.mu.Lock()
 	e.gone = why
 	up, cancel := e.up, e.cancel
+	if e.waiting != nil {
+		close(e.waiting)
+		e.waiting = nil
+	}
 	e.mu.Unlock()
 	if cancel != nil {
 		cancel()
@@ -180,6 +196,29 @@ func (e *exchange) onDownReset(why *message.ResetError) {
 	if up != nil {
 		up.Reset(message.Cancel)
 	}
+}
+
+// wait is filter.Exchange.Wait.
+func (e *exchange) wait(d time.Duration) bool {
+	e.mu.Lock()
+	if e.gone != nil {
+		e.mu.Unlock()
+		return false
+	}
+	gone := make(chan struct{})
+	e.waiting = gone
+	e.mu.Unlock()
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-gone:
+		return false
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.waiting = nil
+	return e.gone == nil
 }
 
 // clientGone tells whether the client gave up.

@@ -78,6 +78,24 @@ func (m *metadata) Lookup(source telemetry.MetadataSource, namespace string, pat
 	return filter.Walk(s, path)
 }
 
+// joined is a head as access logs see it: several lines of one name are one value, as in Envoy's.
+type joined message.Head
+
+func (j *joined) Get(name string) (string, bool) {
+	h := (*message.Head)(j)
+	v, ok := h.Nth(name, 0)
+	if !ok {
+		return "", false
+	}
+	for i := 1; ; i++ {
+		more, ok := h.Nth(name, i)
+		if !ok {
+			return v, true
+		}
+		v += "," + more
+	}
+}
+
 // state is what %FILTER_STATE(…)% sees of an exchange.
 type state exchange
 

@@ -22,6 +22,7 @@ import (
 // forward routes the request and sends it where its route says.
 func (e *exchange) forward() (tunnel func()) {
 	r := e.match()
+	e.forwarding = true
 	if r == nil {
 		e.reply(filter.Reply{Status: http.StatusNotFound, Details: "route_not_found", Flag: telemetry.FlagNoRouteFound})
 		return nil
@@ -34,6 +35,8 @@ func (e *exchange) forward() (tunnel func()) {
 			Headers: []string{"location", r.Redirect.Location(&e.req)}})
 	case r.Direct != nil:
 		e.reply(filter.Reply{Status: r.Direct.Status, Body: r.Direct.Body, Details: "direct_response"})
+	case e.upgradeDenied(r.Forward):
+		e.reply(filter.Reply{Status: http.StatusForbidden, Details: "upgrade_failed"})
 	case r.Forward.Connect && e.req.Method == http.MethodConnect:
 		return e.terminateConnect(r)
 	default:
@@ -67,8 +70,11 @@ func (e *exchange) dynamic(namespace string, path []string) *structpb.Value {
 	return e.x.Metadata.Get(namespace, path...)
 }
 
-// destination finds the cluster; false: there is none and the request has been answered.
-func (e *exchange) destination(r *route.Route) bool {
+// destinationOf notes where a route leads: cluster and service, for the record.
+func (e *exchange) destinationOf(r *route.Route) {
+	if r == nil || r.Forward == nil {
+		return
+	}
 	name := ""
 	if e.choice != nil {
 		name = e.choice.Name
@@ -76,18 +82,24 @@ func (e *exchange) destination(r *route.Route) bool {
 		name, _ = e.req.Get(r.Forward.ClusterHeader)
 	}
 	e.rec.UpstreamCluster = name
-	e.cluster = e.env.Clusters.Get(name)
+	if e.cluster = e.env.Clusters.Get(name); e.cluster == nil {
+		return
+	}
+	if s := &e.cluster.Config().Service; s.Host != "" {
+		e.rec.Service = (*telemetry.Service)(s)
+	}
+}
+
+// destination finds the cluster; false: there is none and the request has been answered.
+func (e *exchange) destination(r *route.Route) bool {
+	e.destinationOf(r)
 	if e.cluster == nil {
 		e.reply(filter.Reply{Status: r.Forward.NotFoundStatus, Details: "cluster_not_found", Flag: telemetry.FlagNoClusterFound})
 		return false
 	}
-	cfg := e.cluster.Config()
-	if cfg.Refused != nil {
+	if cfg := e.cluster.Config(); cfg.Refused != nil {
 		e.refuse(cfg.Refused)
 		return false
-	}
-	if s := &cfg.Service; s.Host != "" {
-		e.rec.Service = (*telemetry.Service)(s)
 	}
 	return true
 }
@@ -133,6 +145,7 @@ func (e *exchange) proxy(r *route.Route) {
 	policy := e.retryPolicy(r.Forward)
 	timeout, perTry := e.timeouts(r.Forward, policy)
 	e.rewrite(r, timeout)
+	e.mirror(r.Forward)
 	if timeout > 0 {
 		e.startTimeout(timeout)
 		defer e.stopTimeout()
@@ -185,6 +198,7 @@ func (e *exchange) attempt(policy *retryState, perTry time.Duration, n uint32) *
 	e.rec.UpstreamHost = host.Display()
 	e.rec.UpstreamAddress = host.Endpoint().Address
 	e.rec.Destination = e.env.Peer(e.rec.UpstreamAddress.Addr())
+	e.autoHost(host)
 	if len(host.Endpoint().Hops) > 1 {
 		e.rec.UpstreamLocalText = "envoy://internal_client_address/"
 	}
@@ -194,6 +208,9 @@ func (e *exchange) attempt(policy *retryState, perTry time.Duration, n uint32) *
 	lease, ok := host.TryAcquire(e.down.Version())
 	if !ok {
 		if lease, err = e.dial(host); err != nil {
+			if kind := e.timedOutKind(); kind != noTimeout {
+				return &failure{timeout: kind, reset: true}
+			}
 			return connectFailure(err)
 		}
 	}
@@ -208,9 +225,9 @@ func (e *exchange) attempt(policy *retryState, perTry time.Duration, n uint32) *
 	}
 	defer e.setUpstream(nil)
 	e.forgetPerTry()
-	if e.timedOutKind() == requestTimeout {
+	if kind := e.timedOutKind(); kind != noTimeout {
 		lease.Stream.Reset(message.Cancel)
-		return &failure{timeout: requestTimeout}
+		return &failure{timeout: kind}
 	}
 	var perTryTimer *time.Timer
 	if perTry > 0 {
@@ -231,7 +248,7 @@ func (e *exchange) dial(host *cluster.Host) (cluster.Lease, error) {
 	defer cancel()
 	e.mu.Lock()
 	e.cancel = cancel
-	gone := e.gone != nil || e.timedOut == requestTimeout
+	gone := e.gone != nil || e.timedOut != noTimeout && e.timedOut != perTryTimeout
 	e.mu.Unlock()
 	if gone {
 		return cluster.Lease{}, &cluster.ConnectError{Hop: "dial", Err: context.Canceled}
@@ -308,6 +325,10 @@ func (e *exchange) overflow() {
 func (e *exchange) giveUp(f *failure, attempt uint32) {
 	if e.clientGone() {
 		return // recorded by finish
+	}
+	if r, ok := timedOutReply(f.timeout); ok {
+		e.reply(r)
+		return
 	}
 	switch f.timeout {
 	case noTimeout:

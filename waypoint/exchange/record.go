@@ -23,6 +23,10 @@ func (e *exchange) finish() {
 			r.ResponseCodeDetails = "downstream_remote_disconnect"
 		}
 	}
+	if !e.forwarding && r.ResponseCode != 0 && e.chain.Refused == nil {
+		// Answered by a filter. Envoy has routed by then, so route, cluster and service are in its records of denied requests.
+		e.destinationOf(e.match())
+	}
 	r.Duration = telemetry.Took(time.Since(r.Start))
 	r.Method, r.Scheme, r.Authority, r.Path = e.req.Method, e.req.Scheme, e.req.Authority, e.req.Path
 	r.WireBytesReceived += r.BytesReceived

@@ -57,6 +57,9 @@ func (e *exchange) reply(r filter.Reply) {
 	if e.head {
 		body = ""
 	}
+	if e.forwarding && e.route != nil {
+		e.route.ApplyResponse(h, e.choice, &e.rec)
+	}
 	e.responseFilters(h)
 	e.decorate(h)
 	if e.writeHead(h, body == "") != nil || body == "" {
@@ -95,7 +98,7 @@ func (e *exchange) writeHead(h *message.Head, end bool) error {
 	if !h.Informational() {
 		e.headSent = true
 		e.rec.ResponseCode = h.Status
-		e.rec.ResponseHeaders = h
+		e.rec.ResponseHeaders = (*joined)(h)
 		e.rec.WireBytesSent += wireSize(h)
 	}
 	err := e.down.WriteHead(h, end)

@@ -10,6 +10,7 @@ import (
 	"github.com/gowaypoint/gowaypoint/waypoint/header"
 	"github.com/gowaypoint/gowaypoint/waypoint/message"
 	"github.com/gowaypoint/gowaypoint/waypoint/program"
+	"github.com/gowaypoint/gowaypoint/waypoint/route"
 )
 
 // prepare makes the head what filters, routes and the backend see; false: the request has been answered.
@@ -55,8 +56,20 @@ func (e *exchange) checkUpgrade() bool {
 			return true
 		}
 	}
+	if r := e.match(); r != nil && r.Forward != nil && r.Forward.Upgrades[strings.ToLower(token)] {
+		return true // the route allows it
+	}
 	e.reply(filter.Reply{Status: http.StatusForbidden, Details: "upgrade_failed"})
 	return false
+}
+
+// upgradeDenied tells whether the route forbids an upgrade that the manager allows.
+func (e *exchange) upgradeDenied(f *route.Forward) bool {
+	if e.req.Upgrade == "" {
+		return false
+	}
+	allowed, listed := f.Upgrades[strings.ToLower(e.req.Upgrade)]
+	return listed && !allowed
 }
 
 // normalisePath strips the fragment, which policy and backend could read differently, and normalises as the manager says.

@@ -57,6 +57,7 @@ func (e *exchange) receive(policy *retryState, attempt uint32, perTry *time.Time
 func (e *exchange) respond(up message.Stream, end bool) {
 	h := &e.resp
 	now := time.Now()
+	e.touch()
 	e.rec.ResponseDuration = telemetry.Took(now.Sub(e.rec.Start))
 	if e.rec.ResponseCodeDetails == "" {
 		e.rec.ResponseCodeDetails = "via_upstream"
@@ -142,6 +143,7 @@ func (e *exchange) copyResponse(up message.Stream) {
 		n, err := up.Read(buf)
 		if n > 0 {
 			e.rec.BytesSent += uint64(n)
+			e.touch()
 			for _, f := range e.bodies {
 				f.ResponseData(&e.x, buf[:n])
 			}

@@ -69,7 +69,7 @@ func (s *retryState) wantsReset(f *failure) bool {
 	switch {
 	case f.malformed:
 		return s.on&(route.Retry5xx|route.RetryGatewayError|route.RetryReset) != 0
-	case f.timeout == perTryTimeout:
+	case f.timeout == perTryTimeout: // before the head; later it is no longer running
 		return s.on&(route.Retry5xx|route.RetryGatewayError|route.RetryReset) != 0
 	case f.timeout != noTimeout || !f.reset:
 		return false
@@ -136,7 +136,7 @@ func (e *exchange) again(s *retryState, f *failure, attempt uint32) bool {
 		e.backoff(s, attempt)
 		return !e.clientGone()
 	}
-	if e.clientGone() || e.headSent || f.timeout == requestTimeout || !e.body.replayable() {
+	if e.clientGone() || e.headSent || f.timeout != noTimeout && f.timeout != perTryTimeout || !e.body.replayable() {
 		return false
 	}
 	if f.stale && !s.staleRetried && idempotent(e.req.Method) {
@@ -157,7 +157,8 @@ func (e *exchange) again(s *retryState, f *failure, attempt uint32) bool {
 		return false
 	}
 	e.backoff(s, attempt)
-	return !e.clientGone() && e.timedOutKind() != requestTimeout
+	kind := e.timedOutKind()
+	return !e.clientGone() && (kind == noTimeout || kind == perTryTimeout)
 }
 
 // retryBudget is the circuit breaker max_retries: how many retries of the cluster may be on their way.

@@ -24,6 +24,9 @@ func (e *exchange) requestComplete() {
 	d := e.limit
 	e.limit = 0
 	e.mu.Unlock()
+	if e.requestTimer != nil {
+		e.requestTimer.Stop()
+	}
 	if d > 0 {
 		t := e.afterTimeout(d, requestTimeout)
 		e.mu.Lock()
@@ -47,24 +50,31 @@ func (e *exchange) afterTimeout(d time.Duration, kind timeoutKind) *time.Timer {
 	e.mu.Lock()
 	generation := e.generation
 	e.mu.Unlock()
-	return time.AfterFunc(d, func() {
-		e.mu.Lock()
-		if e.generation != generation { // the exchange is over and another one uses its memory
-			e.mu.Unlock()
-			return
-		}
-		if e.timedOut == noTimeout || kind == requestTimeout {
-			e.timedOut = kind
-		}
-		up, cancel := e.up, e.cancel
+	return time.AfterFunc(d, func() { e.expire(generation, kind) })
+}
+
+// expire ends the attempt in progress for a timeout of the request with that generation.
+func (e *exchange) expire(generation uint64, kind timeoutKind) {
+	e.mu.Lock()
+	if e.generation != generation { // the exchange is over and another one uses its memory
 		e.mu.Unlock()
-		if cancel != nil {
-			cancel()
-		}
-		if up != nil {
-			up.Reset(message.Cancel)
-		}
-	})
+		return
+	}
+	if e.timedOut == noTimeout || kind != perTryTimeout {
+		e.timedOut = kind
+	}
+	up, cancel, waiting := e.up, e.cancel, e.waiting
+	if waiting != nil {
+		close(waiting)
+		e.waiting = nil
+	}
+	e.mu.Unlock()
+	if cancel != nil {
+		cancel()
+	}
+	if up != nil {
+		up.Reset(message.Cancel)
+	}
 }
 
 func (e *exchange) timedOutKind() timeoutKind {

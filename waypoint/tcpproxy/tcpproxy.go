@@ -54,6 +54,7 @@ type Session struct {
 
 	rec telemetry.Record
 
+	checking       sync.Mutex // filters see one connection one at a time
 	received, sent atomic.Uint64
 	lastMoved      atomic.Int64 // unix nanoseconds
 
@@ -95,6 +96,9 @@ func (s *Session) Serve(prefix []byte) {
 		s.finish(chain)
 		return
 	}
+	r.Source = s.info.Peer // a filter may have found it
+	r.PeerPrincipal, _ = s.info.State.Get(filter.PeerPrincipalKey)
+	r.LocalPrincipal, _ = s.info.State.Get(filter.LocalPrincipalKey)
 	s.run(chain, prefix)
 	s.finish(chain)
 }
@@ -111,6 +115,8 @@ func (s *Session) denied(chain *program.Chain) *filter.Denial {
 	if chain.TCP == nil {
 		return &filter.Denial{Details: "filter_chain_changed_protocol", Flag: telemetry.FlagNoRouteFound}
 	}
+	s.checking.Lock()
+	defer s.checking.Unlock()
 	for _, f := range chain.Network {
 		if d := f.Connect(s.info); d != nil {
 			return d
@@ -121,6 +127,12 @@ func (s *Session) denied(chain *program.Chain) *filter.Denial {
 
 // Recheck asks the configuration in force whether the session may go on, and resets it if not. Any goroutine may call it.
 func (s *Session) Recheck() {
+	s.mu.Lock()
+	over := s.over
+	s.mu.Unlock()
+	if over {
+		return
+	}
 	if d := s.denied(s.chain()); d != nil {
 		s.end(d.Details, d.Flag)
 	}
