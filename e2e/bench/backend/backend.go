@@ -29,11 +29,12 @@ import (
 // BodyLength is the length of the usual answer in bytes.
 const BodyLength = 500
 
-// Options of an HBONE server as ztunnel sets them (observed).
+// Options of an HBONE server as ztunnel sets them (observed). A stream beyond the limit is refused and counts as reset; ztunnel
+// refuses any number of them, and Envoy does send many in a burst before it has seen the SETTINGS.
 func Options() h2.Options {
 	return h2.Options{
 		MaxConcurrentStreams: 200, InitialWindow: 4 << 20, ConnWindow: 16 << 20, MaxFrameSize: 1 << 20, MaxHeaderListSize: 64 << 10,
-		KeepaliveInterval: 10 * time.Second,
+		KeepaliveInterval: 10 * time.Second, Limits: h2.Limits{ResetBurst: 1 << 30},
 	}
 }
 
@@ -136,6 +137,8 @@ func (s *Server) answer(st *h2.Stream) {
 					s.fail(st, fmt.Errorf("a tunnel ended within a request: %q", buf[:have]))
 				} else if errors.Is(err, io.EOF) {
 					_ = st.CloseWrite(nil) // the peer may have gone
+				} else {
+					slog.Debug("a tunnel ended", "error", err)
 				}
 				return
 			}

@@ -7,6 +7,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // Window is when a run measures.
@@ -219,46 +221,52 @@ func CloseAll(conns []*Conn) {
 	}
 }
 
-// Tunnels opens so many tunnels on each connection and sends r once on each. A connection opens one after the other, and only a
-// few connections do it at a time: Envoy answers a burst of new tunnels with an upstream connection for each, as long as
-// it has none, which no later traffic undoes.
+// atATime is how many requests are under way while tunnels are opened, or asked one by one. Envoy opens an upstream connection
+// for each new tunnel of a burst as long as it has none with room, and never gives them back.
+const atATime = 4
+
+// Tunnels opens so many tunnels on each connection and sends r once on each, few at a time.
 func Tunnels(ctx context.Context, conns []*Conn, each int, r *Request) ([]*Tunnel, error) {
-	const atATime = 4
-	var (
-		mu   sync.Mutex
-		all  []*Tunnel
-		errs []error
-		wg   sync.WaitGroup
-	)
-	slots := make(chan struct{}, atATime)
-	for _, c := range conns {
-		wg.Go(func() {
-			slots <- struct{}{}
-			defer func() { <-slots }()
-			for range each {
-				t, err := c.Tunnel()
-				if err == nil {
-					err = t.Do(r)
-				}
-				mu.Lock()
-				all = append(all, t)
-				if err == nil {
-					err = context.Cause(ctx)
-				}
-				if err != nil {
-					errs = append(errs, err)
-				}
-				done := len(errs) > 0
-				mu.Unlock()
-				if done {
-					return
-				}
+	var mu sync.Mutex
+	all := make([]*Tunnel, 0, len(conns)*each)
+	err := fewAtATime(ctx, conns, func(ctx context.Context, c *Conn) error {
+		for range each {
+			t, err := c.Tunnel()
+			if err != nil {
+				return err
 			}
-		})
+			if err := t.Do(r); err != nil {
+				return err
+			}
+			mu.Lock()
+			all = append(all, t)
+			mu.Unlock()
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
+			}
+		}
+		return nil
+	})
+	return all, err
+}
+
+// Each sends r once on every tunnel, few at a time.
+func Each(ctx context.Context, tunnels []*Tunnel, r *Request) error {
+	return fewAtATime(ctx, tunnels, func(_ context.Context, t *Tunnel) error { return t.Do(r) })
+}
+
+// fewAtATime calls f for all items, and stops at the first error.
+func fewAtATime[T any](ctx context.Context, items []T, f func(context.Context, T) error) error {
+	g, inner := errgroup.WithContext(ctx)
+	g.SetLimit(atATime)
+	for _, item := range items {
+		if inner.Err() != nil {
+			break
+		}
+		g.Go(func() error { return f(inner, item) })
 	}
-	wg.Wait()
-	if len(errs) > 0 {
-		return nil, errs[0] // the others follow from it
+	if err := g.Wait(); err != nil {
+		return err
 	}
-	return all, nil
+	return context.Cause(ctx)
 }

@@ -55,11 +55,11 @@ func answers(t *testing.T, s subject.Subject, policy mesh.Policy) {
 	})
 	must(t, err)
 	defer func() {
-		if err := p.Stop(); err != nil {
-			t.Error(err)
-		}
 		if t.Failed() {
 			t.Log(p.Log())
+		}
+		if err := p.Stop(); err != nil {
+			t.Error(err)
 		}
 	}()
 

@@ -12,6 +12,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"log/slog"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -31,7 +32,7 @@ type options struct {
 	proxyCPUs, loadCPUs           string
 	seconds, warm                 float64
 	rounds                        int
-	check, list                   bool
+	check, list, debug            bool
 }
 
 func main() {
@@ -47,7 +48,11 @@ func main() {
 	flag.StringVar(&o.out, "json", "", "file for the raw data; empty: .cache/bench/<time>.json in the project")
 	flag.BoolVar(&o.check, "check", false, "exit with 1 if the waypoint breaks a limit")
 	flag.BoolVar(&o.list, "list", false, "list the rows and end")
+	flag.BoolVar(&o.debug, "debug", false, "log what the connections of load and backend have to say")
 	flag.Parse()
+	if o.debug {
+		slog.SetLogLoggerLevel(slog.LevelDebug)
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	if err := run(ctx, o); err != nil {
