@@ -342,6 +342,8 @@ type ads struct {
 	t    *testing.T
 	addr string
 
+	server *grpc.Server
+
 	mu      sync.Mutex
 	res     map[string]map[string]*anypb.Any // type → name → resource
 	changed chan struct{}                    // closed when res changed
@@ -353,11 +355,26 @@ func newADS(t *testing.T) *ads {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
 	a := &ads{t: t, addr: l.Addr().String(), res: map[string]map[string]*anypb.Any{}, changed: make(chan struct{}), acks: map[string]int{}}
+	a.serve(l)
+	t.Cleanup(func() { a.server.Stop() })
+	return a
+}
+
+func (a *ads) serve(l net.Listener) {
 	s := grpc.NewServer()
+	a.server = s
 	discoveryv3.RegisterAggregatedDiscoveryServiceServer(s, a)
 	go func() { _ = s.Serve(l) }()
-	t.Cleanup(s.Stop)
-	return a
+}
+
+// stop ends the control plane; restart brings it back at the same address.
+func (a *ads) stop() { a.server.Stop() }
+
+func (a *ads) restart() {
+	a.t.Helper()
+	l, err := net.Listen("tcp", a.addr)
+	must(a.t, err)
+	a.serve(l)
 }
 
 // load takes the resources of a sample file.
