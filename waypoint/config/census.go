@@ -47,11 +47,11 @@ type finding struct {
 	example string
 }
 
-// refused is the error that joins the refused fields; nil if there is none.
+// refused is the error that joins the refused fields, without those that somebody else refuses; nil if there is none.
 func (t *tally) refused() error {
 	var errs []error
 	for _, f := range t.found {
-		if f.class == Refused {
+		if f.class == Refused && !f.elsewhere {
 			errs = append(errs, fmt.Errorf("field %s: %s", f.path, f.why))
 		}
 	}
@@ -168,6 +168,10 @@ func (w *walker) below(fd protoreflect.FieldDescriptor, v protoreflect.Value) {
 func (w *walker) any(a *anypb.Any) {
 	e, err := w.d.any(a)
 	if err != nil { // whoever compiles it says what is wrong
+		return
+	}
+	if r := w.table.types[e.Type]; r != nil {
+		w.count(r, func() string { return "{…}" })
 		return
 	}
 	if s, ok := e.Message.(*structpb.Struct); ok && e.Type != "google.protobuf.Struct" {

@@ -4,32 +4,35 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
-	"io/fs"
 	"maps"
-	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 )
 
-// A field is honoured only if somebody reads what it was compiled into: each program or route field that fields.txt names is
-// selected somewhere outside of this package. Names are compared without their types, so a field whose name
-// is common may go unnoticed.
+// A field is honoured only if somebody reads what it was compiled into: each field of a program or route type that fields.txt
+// names is read outside of this package. Assigning to it is not reading it.
 func TestHonouredFieldsAreRead(t *testing.T) {
-	read := selected(t, "..", "config")
+	l := load(t)
+	read := func(where string) bool {
+		pkg, field, _ := strings.Cut(where, ".")
+		for path, used := range l.reads {
+			if path != module+"waypoint/config" && used[module+"waypoint/"+pkg+"."+field] {
+				return true
+			}
+		}
+		return false
+	}
 	unread := map[string][]string{}
 	for path, r := range lines(t).rules {
 		where, _, _ := strings.Cut(r.why, ":")
-		parts := strings.Split(where, ".")
-		if r.class != Honoured || len(parts) != 3 || parts[0] != "program" {
-			continue
-		}
-		if !read[parts[2]] {
+		if parts := strings.Split(where, "."); r.class == Honoured && len(parts) == 3 && !read(where) {
 			unread[where] = append(unread[where], path)
 		}
 	}
 	for id := range lines(t).pending {
-		if parts := strings.Split(id, "."); read[parts[len(parts)-1]] {
+		if read(id) {
 			t.Errorf("%s is read by now: take its pending line out of fields.txt", id)
 		}
 	}
@@ -39,33 +42,75 @@ func TestHonouredFieldsAreRead(t *testing.T) {
 	}
 }
 
-// selected collects the names of fields and methods that the packages below dir select, those in skip and tests left out.
-func selected(t *testing.T, dir string, skip ...string) map[string]bool {
-	t.Helper()
-	out := map[string]bool{}
-	err := filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
-		switch {
-		case err != nil:
-			return err
-		case e.IsDir() && slices.Contains(skip, e.Name()):
-			return filepath.SkipDir
-		case e.IsDir() || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go"):
-			return nil
+// Package route has a table of its own, by which it refuses single routes. The two must say the same.
+func TestRouteAgrees(t *testing.T) {
+	for message, sets := range routeRules(t) {
+		d := descriptor(t, message)
+		if d == nil {
+			continue
 		}
-		f, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.SkipObjectResolution)
-		if err != nil {
-			return err
-		}
-		ast.Inspect(f, func(n ast.Node) bool {
-			if s, ok := n.(*ast.SelectorExpr); ok {
-				out[s.Sel.Name] = true
+		for i := range d.Fields().Len() {
+			name := string(d.Fields().Get(i).Name())
+			r := lines(t).rules[message+"."+name]
+			if r == nil {
+				t.Errorf("%s.%s has no line", message, name)
+				continue
 			}
-			return true
-		})
-		return nil
-	})
+			class := r.class
+			if lines(t).pending[r.compiledTo] != nil {
+				class = Honoured // route does its part
+			}
+			switch {
+			case slices.Contains(sets[0], name):
+				if class > Inert {
+					t.Errorf("%s: route honours it", r.path)
+				}
+			case slices.Contains(sets[1], name):
+				if class != Refused || !r.elsewhere {
+					t.Errorf("%s: route refuses it: %v, %q", r.path, class, r.why)
+				}
+			case class == Honoured || class == Refused:
+				t.Errorf("%s: route reports it, and leaves it out", r.path)
+			}
+		}
+	}
+}
+
+// routeRules reads the table in the source of package route: by message, what it honours and what it refuses.
+func routeRules(t *testing.T) map[string][2][]string {
+	t.Helper()
+	f, err := parser.ParseFile(token.NewFileSet(), "../route/audit.go", nil, parser.SkipObjectResolution)
 	if err != nil {
 		t.Fatal(err)
 	}
+	out := map[string][2][]string{}
+	ast.Inspect(f, func(n ast.Node) bool {
+		kv, ok := n.(*ast.KeyValueExpr)
+		if !ok {
+			return true
+		}
+		pair, ok := kv.Value.(*ast.CompositeLit)
+		if !ok || len(pair.Elts) != 2 {
+			return true
+		}
+		out[text(t, kv.Key)] = [2][]string{strings.Fields(text(t, pair.Elts[0])), strings.Fields(text(t, pair.Elts[1]))}
+		return false
+	})
+	if len(out) == 0 {
+		t.Fatal("route/audit.go has no table")
+	}
 	return out
+}
+
+func text(t *testing.T, e ast.Expr) string {
+	t.Helper()
+	lit, ok := e.(*ast.BasicLit)
+	if !ok {
+		t.Fatalf("%T is no string", e)
+	}
+	s, err := strconv.Unquote(lit.Value)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
 }

@@ -131,7 +131,9 @@ type ledger struct {
 
 type ledgerEntry struct {
 	Entry
-	from string // the account that Resource and Example are of
+	from string // the account that Resource and Example are of: the first one that has the field
+	// stale: that account has changed, and any may be the first one now.
+	stale bool
 }
 
 func newLedger() *ledger {
@@ -173,10 +175,10 @@ func (l *ledger) sum(key string, a *account, sign int) {
 			switch {
 			case e.Count == 0:
 				delete(l.entries, f.rule)
-			case sign > 0 && (e.from == "" || key < e.from):
+			case sign > 0 && !e.stale && (e.from == "" || key < e.from):
 				e.from, e.Resource, e.Example = key, t.resource, f.example
 			case sign < 0 && e.from == key:
-				e.from = "" // report finds another example
+				e.stale = true
 			}
 		}
 	}
@@ -184,6 +186,7 @@ func (l *ledger) sum(key string, a *account, sign int) {
 
 // exemplify finds the first example for an entry whose own has gone.
 func (l *ledger) exemplify(r *rule, e *ledgerEntry) {
+	e.from, e.stale = "", false
 	for key, a := range l.accounts {
 		if e.from != "" && key >= e.from {
 			continue
@@ -202,7 +205,7 @@ func (l *ledger) exemplify(r *rule, e *ledgerEntry) {
 func (l *ledger) report(silent map[string]bool) *Report {
 	r := &Report{Counts: l.counts}
 	for rule, e := range l.entries {
-		if e.from == "" {
+		if e.stale {
 			l.exemplify(rule, e)
 		}
 		r.Entries = append(r.Entries, e.Entry)

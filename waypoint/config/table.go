@@ -37,6 +37,10 @@ type rule struct {
 	path  string
 	class Class
 	why   string
+	// compiledTo is the identifier that the line names, where a pending line has taken the place of class and why.
+	compiledTo string
+	// elsewhere: who compiles the field refuses what it concerns, which may be less than the chain.
+	elsewhere bool
 	// values overrules the line for single values.
 	values map[string]*rule
 }
@@ -44,6 +48,8 @@ type rule struct {
 // table is fields.txt.
 type table struct {
 	rules map[string]*rule
+	// types are extensions that one line decides about, by the type of their configuration.
+	types map[string]*rule
 	// pending are identifiers that nobody reads yet; path is the identifier.
 	pending map[string]*rule
 	// messages are those that have a section, by name.
@@ -61,10 +67,11 @@ var fields = sync.OnceValues(func() (*table, error) { return parseTable(fieldsTe
 //	field, field = VALUE | class | where or why
 //	pending | identifier | class | why
 //	secure | prefix
+//	whole | message | class | why
 //
 // A rule's path is the message's full name, a dot and the field. Types that are known as TypedStruct only begin with "struct:".
 func parseTable(text string) (*table, error) {
-	t := &table{rules: map[string]*rule{}, messages: map[string]bool{}, pending: map[string]*rule{}}
+	t := &table{rules: map[string]*rule{}, types: map[string]*rule{}, messages: map[string]bool{}, pending: map[string]*rule{}}
 	message := ""
 	for i, line := range strings.Split(text, "\n") {
 		line = strings.TrimSpace(line)
@@ -88,7 +95,13 @@ func parseTable(text string) (*table, error) {
 			continue
 		}
 		if p, ok := strings.CutPrefix(line, "pending |"); ok {
-			if err := t.addPending(p); err != nil {
+			if err := addWhole(t.pending, p); err != nil {
+				return nil, fmt.Errorf("fields.txt:%d: %w", i+1, err)
+			}
+			continue
+		}
+		if p, ok := strings.CutPrefix(line, "whole |"); ok {
+			if err := addWhole(t.types, p); err != nil {
 				return nil, fmt.Errorf("fields.txt:%d: %w", i+1, err)
 			}
 			continue
@@ -102,8 +115,11 @@ func parseTable(text string) (*table, error) {
 		}
 		for _, field := range strings.Split(cols[0], ",") {
 			r := &rule{path: message + "." + strings.TrimSpace(field), class: class, why: cols[2]}
+			if class == Refused {
+				r.why, r.elsewhere = strings.CutPrefix(r.why, "route: ")
+			}
 			if p := t.pending[cols[2]]; p != nil && class == Honoured {
-				r.class, r.why = p.class, p.why
+				r.class, r.why, r.compiledTo = p.class, p.why, cols[2]
 			}
 			if err := t.enter(r); err != nil {
 				return nil, fmt.Errorf("fields.txt:%d: %w", i+1, err)
@@ -113,17 +129,22 @@ func parseTable(text string) (*table, error) {
 	return t, nil
 }
 
-func (t *table) addPending(line string) error {
+// addWhole enters a line that is about an identifier or a type as a whole.
+func addWhole(to map[string]*rule, line string) error {
 	cols := strings.SplitN(line, "|", 3)
 	if len(cols) != 3 {
-		return errors.New("want pending | identifier | class | why")
+		return errors.New("want a name | class | why")
 	}
 	class, err := parseClass(strings.TrimSpace(cols[1]))
 	if err != nil {
 		return err
 	}
-	id := strings.TrimSpace(cols[0])
-	t.pending[id] = &rule{path: id, class: class, why: strings.TrimSpace(cols[2])}
+	name := strings.TrimSpace(cols[0])
+	if to[name] != nil {
+		return fmt.Errorf("%s is there twice", name)
+	}
+	// A filter that is not there is refused by name when the chain is compiled.
+	to[name] = &rule{path: name, class: class, why: strings.TrimSpace(cols[2]), elsewhere: true}
 	return nil
 }
 

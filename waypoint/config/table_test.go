@@ -98,8 +98,9 @@ func TestTableNamesCode(t *testing.T) {
 			continue
 		}
 		where, _, _ := strings.Cut(r.why, ":")
-		if where == "filter" {
-			continue // a filter refuses by itself what it does not know
+		switch where {
+		case "filter", "telemetry", "identity", "fields":
+			continue // a package, which another test looks into
 		}
 		pkg, name, ok := strings.Cut(where, ".")
 		if !ok || known[pkg] == nil || !known[pkg][name] {
