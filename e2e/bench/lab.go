@@ -4,10 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"runtime"
+	"sync"
 	"time"
 
 	"github.com/gowaypoint/gowaypoint/e2e/bench/backend"
@@ -22,6 +25,9 @@ type Lab struct {
 	Warm, Window time.Duration
 	// ProxyCPUs are the processors of the proxies; empty: all.
 	ProxyCPUs []int
+	// Profiles is the directory for profiles of subjects that have them: CPU in the window, heap at its end. It costs them
+	// something. Empty: none.
+	Profiles string
 
 	ca                    *mesh.CA
 	client, pod, waypoint *mesh.Identity
@@ -64,14 +70,16 @@ type Sample struct {
 	P999Micros       float64 `json:"p999_us,omitempty"`
 	GeneratorLateP99 float64 `json:"generator_late_p99_us,omitempty"` // open loop: the part of the latency that is not the proxy's
 
-	GigabitsPerSecond float64 `json:"gbps,omitempty"`
+	GigabitsPerSecond    float64 `json:"gbps,omitempty"` // of bodies
+	CPUMicrosPerMegabyte float64 `json:"cpu_us_per_mb,omitempty"`
 
 	ProxyPercent float64 `json:"proxy_percent,omitempty"` // of one processor, by the proxy
 	LoadPercent  float64 `json:"load_percent,omitempty"`  // of one processor, by load and backend
 	OtherPercent float64 `json:"other_percent,omitempty"` // of the proxy's processors, by neither: the machine's noise
 
 	Memory              subject.Memory `json:"memory"`
-	UpstreamConnections int64          `json:"upstream_connections"`
+	UpstreamConnections int64          `json:"upstream_connections"` // HBONE connections to the pod, since the start
+	UpstreamTunnels     int64          `json:"upstream_tunnels"`     // CONNECTs that the pod answered, since the start
 }
 
 // session is one measurement under way.
@@ -85,6 +93,7 @@ type session struct {
 
 	begin, end usage
 	err        error // of reading usage
+	profiling  sync.WaitGroup
 }
 
 type usage struct{ proxy, own, busy time.Duration }
@@ -124,7 +133,9 @@ func (l *Lab) Measure(ctx context.Context, s subject.Subject, row Row) (sample *
 		return nil, fmt.Errorf("%s does not answer as it should: %w\n%s", s.Name, err, proxy.Log())
 	}
 	runtime.GC() // the set-up's garbage is not the load's
-	if err := row.run(ctx, se); err != nil {
+	err = row.run(ctx, se)
+	se.profiling.Wait()
+	if err != nil {
 		return nil, err
 	}
 	if err := errors.Join(se.err, b.Err()); err != nil {
@@ -135,7 +146,7 @@ func (l *Lab) Measure(ctx context.Context, s subject.Subject, row Row) (sample *
 			return nil, err
 		}
 	}
-	se.sample.UpstreamConnections = b.Connections()
+	se.sample.UpstreamConnections, se.sample.UpstreamTunnels = b.Connections(), b.Tunnels()
 	return se.sample, nil
 }
 
@@ -164,9 +175,27 @@ func (s *session) warm(ctx context.Context) error {
 func (s *session) window() load.Window {
 	return load.Window{
 		Warm: s.lab.Warm, Measure: s.lab.Window,
-		Begin: func() { s.begin = s.usage() },
-		End:   func() { s.end = s.usage() },
+		Begin: func() { s.profile("profile", s.lab.Window); s.begin = s.usage() },
+		End:   func() { s.end = s.usage(); s.profile("heap", 0) },
 	}
+}
+
+// profile fetches a profile in the background.
+func (s *session) profile(kind string, length time.Duration) {
+	p, ok := s.proxy.(subject.Profiler)
+	if !ok || s.lab.Profiles == "" {
+		return
+	}
+	name := filepath.Join(s.lab.Profiles, s.sample.Subject+"-"+s.sample.Row+"."+kind+".pprof")
+	s.profiling.Go(func() {
+		text, err := p.Profile(kind, length)
+		if err == nil {
+			err = os.WriteFile(name, text, 0o644) //nolint:gosec // nothing secret
+		}
+		if err != nil {
+			slog.Warn("no profile", "kind", kind, "error", err)
+		}
+	})
 }
 
 func (s *session) usage() (u usage) {

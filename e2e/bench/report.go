@@ -83,13 +83,14 @@ func medianOf(g []*Sample) Sample {
 		func(s *Sample) *float64 { return &s.P99Micros }, func(s *Sample) *float64 { return &s.P999Micros },
 		func(s *Sample) *float64 { return &s.GeneratorLateP99 }, func(s *Sample) *float64 { return &s.GigabitsPerSecond },
 		func(s *Sample) *float64 { return &s.ProxyPercent }, func(s *Sample) *float64 { return &s.LoadPercent },
-		func(s *Sample) *float64 { return &s.OtherPercent },
+		func(s *Sample) *float64 { return &s.OtherPercent }, func(s *Sample) *float64 { return &s.CPUMicrosPerMegabyte },
 	} {
 		*f(&m) = median(g, f)
 	}
 	for _, f := range []func(*Sample) *int64{
 		func(s *Sample) *int64 { return &s.Memory.Resident }, func(s *Sample) *int64 { return &s.Memory.Anonymous },
 		func(s *Sample) *int64 { return &s.Memory.Peak }, func(s *Sample) *int64 { return &s.UpstreamConnections },
+		func(s *Sample) *int64 { return &s.UpstreamTunnels },
 	} {
 		*f(&m) = median(g, f)
 	}
@@ -127,15 +128,16 @@ func mean[T cmp.Ordered](a, b T) T {
 func (r *Report) Print(w io.Writer) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
 	row := func(format string, args ...any) { _, _ = fmt.Fprintf(t, format+"\t\n", args...) } // Flush tells of errors
-	row("row\tsubject\tµs/request\tratio\trequests/s\tratio\tp50 ms\tp99 ms\tratio\tp99.9 ms\tGb/s\tRSS MB\tanon MB\tpeak MB\tratio\tproxy %%\tload %%\tother %%")
+	row("row\tsubject\tµs/request\tratio\trequests/s\tratio\tp50 ms\tp99 ms\tratio\tp99.9 ms\tGb/s\tµs/MB\tRSS MB\tanon MB\tpeak MB\tratio\tproxy %%\tload %%\tother %%\tupstream")
 	for _, s := range r.Summary {
 		m := s.Median
-		row("%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s", s.Row, s.Subject,
+		row("%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s", s.Row, s.Subject,
 			figure("%.2f", m.CPUMicrosPerReq), figure("%.3f", s.CPU), figure("%.0f", m.RequestsPerSec), figure("%.2f", s.Rate),
 			figure("%.3f", m.P50Micros/1000), figure("%.3f", m.P99Micros/1000), figure("%.3f", s.P99), figure("%.3f", m.P999Micros/1000),
-			figure("%.2f", m.GigabitsPerSecond),
+			figure("%.2f", m.GigabitsPerSecond), figure("%.0f", m.CPUMicrosPerMegabyte),
 			megabytes(m.Memory.Resident), megabytes(m.Memory.Anonymous), megabytes(m.Memory.Peak), figure("%.3f", s.Memory),
-			figure("%.0f", m.ProxyPercent), figure("%.0f", m.LoadPercent), figure("%.0f", m.OtherPercent))
+			figure("%.0f", m.ProxyPercent), figure("%.0f", m.LoadPercent), figure("%.0f", m.OtherPercent),
+			fmt.Sprintf("%d/%d", m.UpstreamTunnels, m.UpstreamConnections))
 	}
 	return t.Flush()
 }

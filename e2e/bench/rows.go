@@ -39,6 +39,7 @@ func Rows() []Row {
 		{Name: "open-5000", What: "open loop, 5,000 requests/s over 8 × 50", run: open(8, 50, 5000)},
 		{Name: "churn", What: "a new tunnel for each request, 2 × 25 at a time", run: churn(2, 25)},
 		{Name: RowIdle, What: "100 connections × 99 tunnels, one request on each, then idle", run: idle(100, 99)},
+		{Name: "bodies-1MiB", What: "closed loop, bodies of 1 MiB, 2 connections × 8 tunnels", run: bodies(2, 8, 1<<20)},
 		{Name: "downloads", What: "eight bodies of 150 MB at once", run: downloads(8, 150_000_000, 0)},
 		{Name: "downloads-slow", What: "eight bodies of 150 MB at once, each read at 25 MB/s", run: downloads(8, 150_000_000, 25_000_000)},
 	}
@@ -143,6 +144,7 @@ func idle(conns, each int) func(context.Context, *session) error {
 			return err
 		}
 		s.sample.Memory = m
+		s.profile("heap", 0)
 		// They were tunnels and not their remains: each carries one more request.
 		return load.Each(ctx, ts, s.get)
 	}
@@ -164,9 +166,30 @@ func downloads(n int, size, rate int64) func(context.Context, *session) error {
 		if err := s.take(load.Once(ctx, ts, r, w)); err != nil {
 			return err
 		}
-		s.sample.GigabitsPerSecond = float64(n) * float64(size) * 8 / 1e9 / s.sample.Seconds
+		s.bytes(size)
 		return nil
 	}
+}
+
+func bodies(conns, each int, size int64) func(context.Context, *session) error {
+	return func(ctx context.Context, s *session) error {
+		ts, err := s.tunnels(ctx, conns, each)
+		if err != nil {
+			return err
+		}
+		r := s.target.Get(fmt.Sprintf("/bytes/%d", size), size)
+		if err := s.take(load.Closed(ctx, ts, r, s.window())); err != nil {
+			return err
+		}
+		s.bytes(size)
+		return nil
+	}
+}
+
+// bytes adds the figures by volume, for answers of so many bytes.
+func (s *session) bytes(size int64) {
+	s.sample.GigabitsPerSecond = s.sample.RequestsPerSec * float64(size) * 8 / 1e9
+	s.sample.CPUMicrosPerMegabyte = s.sample.CPUMicrosPerReq / (float64(size) / 1e6)
 }
 
 // usual is the request of all rows but the downloads.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/netip"
 	"os/exec"
+	"time"
 
 	"github.com/gowaypoint/gowaypoint/e2e/bench/mesh"
 	"github.com/gowaypoint/gowaypoint/e2e/envoy"
@@ -34,6 +35,12 @@ type Proxy interface {
 	Log() string
 	// Stop ends it; an error if it had ended before.
 	Stop() error
+}
+
+// Profiler is a subject that can be looked into.
+type Profiler interface {
+	// Profile returns a pprof profile of some kind ("profile", for which length counts, "heap", …).
+	Profile(kind string, length time.Duration) ([]byte, error)
 }
 
 // Subject starts proxies of one kind.

@@ -80,6 +80,7 @@ func startWaypoint(ctx context.Context, s Setup, binary string, control *mesh.Co
 	cmd.Env = append(cmd.Env, "POD_NAME=waypoint-1", "POD_NAMESPACE=default", "SERVICE_ACCOUNT=waypoint", "INSTANCE_IP=127.0.0.1",
 		"ISTIO_META_CLUSTER_ID=Kubernetes", "PROXY_CONFIG="+string(proxyConfig),
 		fmt.Sprint("ENVOY_STATUS_PORT=", ports[2]), fmt.Sprint("ENVOY_PROMETHEUS_PORT=", ports[3]))
+	w := &waypoint{process: p, admin: ports[0]}
 	err = p.start(ctx, s, cmd, func(ctx context.Context) error {
 		select {
 		case nack := <-control.Rejected:
@@ -91,26 +92,48 @@ func startWaypoint(ctx context.Context, s Setup, binary string, control *mesh.Co
 	if err != nil {
 		return nil, err
 	}
-	return p, nil
+	return w, nil
+}
+
+type waypoint struct {
+	*process
+	admin int
+}
+
+// Profile implements [Profiler] by the admin port.
+func (w *waypoint) Profile(kind string, length time.Duration) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), length+10*time.Second)
+	defer cancel()
+	url := fmt.Sprintf("http://127.0.0.1:%d/debug/pprof/%s", w.admin, kind)
+	if length > 0 {
+		url += fmt.Sprintf("?seconds=%.0f", max(length.Seconds(), 1)) // pprof knows whole seconds only
+	}
+	return get(ctx, url)
 }
 
 func ready(ctx context.Context, url string) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
+	_, err := get(ctx, url)
+	return err
+}
+
+// get returns the body of a 200.
+func get(ctx context.Context, url string) ([]byte, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	body, err := io.ReadAll(resp.Body)
 	_ = resp.Body.Close() // read to its end
 	if resp.StatusCode != http.StatusOK {
-		return errors.Join(err, fmt.Errorf("%s: %s", resp.Status, body))
+		return nil, errors.Join(err, fmt.Errorf("%s: %s", resp.Status, body))
 	}
-	return err
+	return body, err
 }
 
 // freePorts returns ports of 127.0.0.1 that nobody uses, all different.

@@ -29,7 +29,7 @@ import (
 
 type options struct {
 	rows, subjects, out, waypoint string
-	proxyCPUs, loadCPUs           string
+	proxyCPUs, loadCPUs, profiles string
 	seconds, warm                 float64
 	rounds                        int
 	check, list, debug            bool
@@ -46,6 +46,7 @@ func main() {
 	flag.StringVar(&o.loadCPUs, "load-cpus", "0", "processors of load and backend; empty: all")
 	flag.StringVar(&o.waypoint, "waypoint", "", "waypoint binary to measure; empty: build it from this checkout")
 	flag.StringVar(&o.out, "json", "", "file for the raw data; empty: .cache/bench/<time>.json in the project")
+	flag.StringVar(&o.profiles, "profiles", "", "directory for CPU and heap profiles of the waypoint; empty: none, as for figures to keep")
 	flag.BoolVar(&o.check, "check", false, "exit with 1 if the waypoint breaks a limit")
 	flag.BoolVar(&o.list, "list", false, "list the rows and end")
 	flag.BoolVar(&o.debug, "debug", false, "log what the connections of load and backend have to say")
@@ -119,6 +120,11 @@ func prepare(o options) (*bench.Lab, *bench.Report, error) {
 	}
 	lab.Window = time.Duration(o.seconds * float64(time.Second))
 	lab.Warm = time.Duration(o.warm * float64(time.Second))
+	if lab.Profiles = o.profiles; lab.Profiles != "" {
+		if err := os.MkdirAll(lab.Profiles, 0o755); err != nil { //nolint:gosec // nothing secret
+			return nil, nil, err
+		}
+	}
 	report := &bench.Report{Machine: bench.ThisMachine()}
 	report.Machine.Envoy = envoy.Version
 	if lab.ProxyCPUs, err = processors(o.proxyCPUs); err != nil {
