@@ -14,6 +14,8 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/structpb"
+
+	tcpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/tcp_proxy/v3"
 )
 
 // census counts the fields that are set. It remembers which rule belongs to which field; it is for one goroutine.
@@ -135,7 +137,11 @@ func (w *walker) message(m protoreflect.Message) {
 	m.Range(func(fd protoreflect.FieldDescriptor, v protoreflect.Value) bool {
 		r := w.rule(fd)
 		if len(r.values) > 0 {
-			if x := r.values[scalar(fd, v)]; x != nil {
+			value := scalar(fd, v)
+			if fd.IsList() {
+				value = variant(m.Interface())
+			}
+			if x := r.values[value]; x != nil {
 				r = x
 			}
 		}
@@ -185,6 +191,24 @@ func (w *walker) any(a *anypb.Any) {
 		return
 	}
 	w.message(e.Message.ProtoReflect())
+}
+
+// perConnection is how fields.txt writes a list of headers of which one has a value that belongs to the connection.
+const perConnection = "(per connection)"
+
+// variant tells apart what fields.txt treats differently though it is no single value; "" for the ordinary.
+func variant(m proto.Message) string {
+	t, ok := m.(*tcpv3.TcpProxy_TunnelingConfig)
+	if !ok {
+		return ""
+	}
+	for _, h := range t.GetHeadersToAdd() {
+		f, err := parseFormula(h.GetHeader().GetValue())
+		if err == nil && f.perConnection() { // an error refuses the listener by itself
+			return perConnection
+		}
+	}
+	return ""
 }
 
 // scalar renders a value as fields.txt writes it; "" if it is none.

@@ -7,6 +7,8 @@ import (
 
 	"google.golang.org/protobuf/types/known/structpb"
 
+	"github.com/gowaypoint/gowaypoint/waypoint/filter"
+
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 )
 
@@ -76,6 +78,20 @@ func (f formula) eval(e *pathEnv) (value string, ok bool) {
 	}
 	return b.String(), ok
 }
+
+// perConnection tells whether the formula asks for filter state that nothing on the path sets: Envoy's filters leave it with each
+// connection, while here a path is computed once per endpoint.
+func (f formula) perConnection() bool {
+	for _, p := range f {
+		if p.op == "FILTER_STATE" && !pathStates[p.args[0]] {
+			return true
+		}
+	}
+	return false
+}
+
+// pathStates is the filter state that istiod's paths set by themselves.
+var pathStates = map[string]bool{filter.OriginalDstLocal: true, "istio.double_hbone.hbone_target_address": true}
 
 // pathEnv is what the connection to an internal listener carries.
 type pathEnv struct {

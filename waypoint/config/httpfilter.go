@@ -21,6 +21,9 @@ type PerRoute = *anypb.Any
 
 // inertExtensions are extensions without an effect that anybody could miss here, by the type of their configuration. A filter
 // that the registry knows is not looked up here.
+//
+// The list is all that is ever left out. Envoy leaves out any filter that it does not know and that is_optional, which suits whoever
+// wrote the configuration for several versions of Envoy; a policy that happens to be marked so would be left out with it.
 var inertExtensions = map[string]string{
 	"envoy.extensions.filters.http.grpc_stats.v3.FilterConfig":            "its counters are Istio's request metrics, which count gRPC messages themselves",
 	"envoy.extensions.filters.http.dynamic_forward_proxy.v3.FilterConfig": "it resolves names ahead for clusters of a type that is refused",
@@ -79,11 +82,9 @@ func (c *chainCompiler) httpFilters(fs []*hcmv3.HttpFilter, h *program.HTTP) map
 				h.Filters = append(h.Filters, x)
 			}
 		case inertExtensions[e.Type] != "":
-		case f.GetIsOptional():
-			c.note("%s: %s is not supported and is_optional: left out", where, e.Type)
 		case e.Type == "":
 			c.fail("%s: has no typed_config", where)
-		default:
+		default: // is_optional or not, it could be what denies
 			c.fail("%s: %s is not supported", where, e.Type)
 		}
 	}
@@ -141,12 +142,10 @@ func (c *chainCompiler) perRoute(named map[string]string, name string, config Pe
 	if err != nil {
 		return nil, fmt.Errorf("typed_per_filter_config %q: %w", name, err)
 	}
-	optional := false
 	if w, ok := e.Message.(*routev3.FilterConfig); ok {
 		if w.GetDisabled() {
 			return nil, fmt.Errorf("typed_per_filter_config %q: disabled is not supported", name)
 		}
-		optional = w.GetIsOptional()
 		if e, err = c.any(w.GetConfig()); err != nil {
 			return nil, fmt.Errorf("typed_per_filter_config %q: %w", name, err)
 		}
@@ -160,7 +159,7 @@ func (c *chainCompiler) perRoute(named map[string]string, name string, config Pe
 		}
 		c.noted(fmt.Sprintf("typed_per_filter_config %q", name), v)
 		return v, nil
-	case optional, !ok && inertExtensions[t] != "":
+	case !ok && inertExtensions[t] != "":
 		return nil, nil
 	}
 	return nil, fmt.Errorf("typed_per_filter_config %q: %w", name, typeError(e))

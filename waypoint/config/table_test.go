@@ -12,6 +12,9 @@ import (
 
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/reflect/protoregistry"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	tcpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/tcp_proxy/v3"
 )
 
 func lines(t *testing.T) *table {
@@ -175,4 +178,25 @@ func errText(err error) string {
 		return ""
 	}
 	return err.Error()
+}
+
+func TestPerConnectionHeaderIsReported(t *testing.T) {
+	const path = "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy.TunnelingConfig.headers_to_add"
+	for value, want := range map[string]Class{
+		"waypoint": Honoured,
+		"%FILTER_STATE(istio.double_hbone.hbone_target_address:PLAIN)%": Honoured,
+		"%FILTER_STATE(io.istio.baggage:PLAIN)%":                        Reported,
+	} {
+		m := &tcpv3.TcpProxy{TunnelingConfig: &tcpv3.TcpProxy_TunnelingConfig{HeadersToAdd: []*corev3.HeaderValueOption{
+			{Header: &corev3.HeaderValue{Key: "plain", Value: "x"}}, {Header: &corev3.HeaderValue{Key: "baggage", Value: value}}}}}
+		got := Honoured
+		for _, f := range newCensus().take(newDecoder(), m).found {
+			if strings.HasPrefix(f.path, path) {
+				got = f.class
+			}
+		}
+		if got != want {
+			t.Errorf("%s: %v, want %v", value, got, want)
+		}
+	}
 }
