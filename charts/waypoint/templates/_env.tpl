@@ -1,21 +1,23 @@
 {{/*
 waypoint.env (dict "w" waypoint "root" $): the container's environment. Its order is that of istiod's template, so that the two can be
-laid side by side; then come the variables of `env`. A name is there once: proxyMetadata replaces the template's, `env` replaces both.
+laid side by side; then come the variables of `env`. A name is there once, since of two Kubernetes would take the last and a patch by
+name the first: proxyMetadata replaces the template's, `env` replaces both.
 */}}
 {{- define "waypoint.env" -}}
 {{- $metadata := include "waypoint.metadata" .w | fromJson -}}
-{{- $taken := deepCopy $metadata -}}
-{{- range .w.env -}}{{- $_ := set $taken .name true -}}{{- end -}}
+{{- $own := dict -}}
+{{- range .w.env -}}
+  {{- if hasKey $own .name -}}{{- fail (printf "waypoints: %s/%s has env %s twice" $.w.namespace $.w.name .name) -}}{{- end -}}
+  {{- $_ := set $own .name true -}}
+{{- end -}}
 {{- $out := list -}}
 {{- range include "waypoint.stockEnv" . | fromYamlArray -}}
   {{- if kindIs "string" . -}}{{- fail . -}}{{- end -}}
   {{- if eq .name "proxyMetadata" -}}
     {{- range $name, $value := $metadata -}}
-      {{- $again := false -}}
-      {{- range $.w.env -}}{{- if eq .name $name -}}{{- $again = true -}}{{- end -}}{{- end -}}
-      {{- if not $again -}}{{- $out = append $out (dict "name" $name "value" $value) -}}{{- end -}}
+      {{- if not (hasKey $own $name) -}}{{- $out = append $out (dict "name" $name "value" $value) -}}{{- end -}}
     {{- end -}}
-  {{- else if not (hasKey $taken .name) -}}
+  {{- else if not (or (hasKey $metadata .name) (hasKey $own .name)) -}}
     {{- $out = append $out . -}}
   {{- end -}}
 {{- end -}}
