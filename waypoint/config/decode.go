@@ -102,14 +102,20 @@ func decodeAny(a *anypb.Any) (extension, error) {
 	return e, nil
 }
 
-// decodeStruct turns a TypedStruct into the message that it stands for, as Envoy does, or leaves the Struct.
+// decodeStruct turns a TypedStruct into the message that it stands for, as Envoy does, or leaves the Struct. Types that fields.txt
+// knows as structs are left even if some other package of the program links their messages in: what a configuration means does
+// not depend on that.
 func decodeStruct(typeURL string, value *structpb.Struct) (extension, error) {
 	e := extension{Type: typeName(typeURL)}
 	if value == nil {
 		value = &structpb.Struct{}
 	}
+	table, err := fields()
+	if err != nil {
+		return e, err
+	}
 	mt, err := protoregistry.GlobalTypes.FindMessageByURL(typeURL)
-	if err != nil || typedStruct[e.Type] {
+	if err != nil || typedStruct[e.Type] || table.messages["struct:"+e.Type] {
 		e.Message = value
 		return e, nil
 	}
