@@ -5,7 +5,9 @@ package lab
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net/http"
+	"slices"
 	"testing"
 	"time"
 
@@ -15,23 +17,81 @@ import (
 
 // Steps in which something changes or breaks while requests flow.
 
-func (s *scenario) changesPolicyUnderLoad(ctx context.Context, t *testing.T) {
-	load := startLoad(t, s.tunnels, s.vip)
-	client := s.tunnels.HTTP(s.vip, true) // one connection, kept over all changes
-	policy := policyYAML("get-only", "{kind: Service, group: '', name: helloworld}", `{to: [{operation: {methods: [GET]}}]}`)
-	t.Cleanup(func() { s.remove(ctx, t, policy) })
-	for range 5 {
-		s.apply(ctx, t, policy)
-		s.waitStatus(t, client, http.MethodPost, http.StatusForbidden)
-		s.remove(ctx, t, policy)
-		s.waitStatus(t, client, http.MethodPost, http.StatusOK)
+// changesUnderLoad makes 100 changes of policy and endpoints through the API
+// server while requests flow that are allowed before and after each of them.
+func (s *scenario) changesUnderLoad(ctx context.Context, t *testing.T) {
+	load := startLoad(t, s.tunnels, s.vip, 2000)
+	kept := make([]*http.Client, 4) // one connection each, kept over all changes
+	for i := range kept {
+		kept[i] = s.tunnels.HTTP(s.vip, true)
+		request(t, kept[i], http.MethodGet)
 	}
+	t.Cleanup(func() {
+		s.remove(ctx, t, getOnly)
+		s.serve(ctx, t, s.hello[1].Name, true)
+	})
+	began := time.Now()
+	for range 25 {
+		s.apply(ctx, t, getOnly)
+		s.waitVerdict(t, kept, http.StatusForbidden)
+		s.serve(ctx, t, s.hello[1].Name, false)
+		s.waitVersions(t, s.hello[0].Labels["version"])
+		s.remove(ctx, t, getOnly)
+		s.waitVerdict(t, kept, http.StatusOK)
+		s.serve(ctx, t, s.hello[1].Name, true)
+		s.waitVersions(t, "v1", "v2")
+	}
+	t.Logf("100 changes took %v to be made and seen", time.Since(began).Round(time.Millisecond))
 	load.check(t)
+}
+
+// waitVerdict waits until a POST over a fresh tunnel is answered with the
+// status. Then the change is in force, and the very next request of each
+// connection that has been open all the time has to follow it.
+func (s *scenario) waitVerdict(t *testing.T, kept []*http.Client, status int) {
+	t.Helper()
+	s.waitStatus(t, s.tunnels.HTTP(s.vip, false), http.MethodPost, status)
+	for _, client := range kept {
+		if a := request(t, client, http.MethodPost); a.status != status || !a.kept {
+			t.Errorf("next request of a kept connection (really kept: %v): %s, want %d", a.kept, a, status)
+		}
+	}
+}
+
+// serve puts a pod into the Service helloworld or takes it out; the pod itself
+// goes on.
+func (s *scenario) serve(ctx context.Context, t *testing.T, pod string, in bool) {
+	t.Helper()
+	patch := fmt.Appendf(nil, `{"metadata":{"labels":{"serves":%q}}}`, map[bool]string{true: "hello", false: "nothing"}[in])
+	if _, err := s.Kube.CoreV1().Pods(namespace).Patch(ctx, pod, types.MergePatchType, patch, metav1.PatchOptions{}); err != nil {
+		t.Error(err)
+	}
+}
+
+// waitVersions waits until exactly these versions answer.
+func (s *scenario) waitVersions(t *testing.T, want ...string) {
+	t.Helper()
+	client := s.tunnels.HTTP(s.vip, true)
+	defer client.CloseIdleConnections()
+	eventually(t, 30*time.Second, func() error {
+		seen := map[string]bool{}
+		for range 20 { // two that take turns, or are drawn by lot, both show up: 1 in 500,000 does not
+			a := send(client, http.MethodGet)
+			if a.err != nil || a.status != http.StatusOK {
+				return fmt.Errorf("GET: %s", a)
+			}
+			seen[a.version] = true
+		}
+		if got := slices.Sorted(maps.Keys(seen)); !slices.Equal(got, want) {
+			return fmt.Errorf("answers come from %q, want %q", got, want)
+		}
+		return nil
+	})
 }
 
 func (s *scenario) survivesIstiod(ctx context.Context, t *testing.T) {
 	pod := s.waitReady(ctx, t, waypointPods, 1)[0]
-	load := startLoad(t, s.tunnels, s.vip)
+	load := startLoad(t, s.tunnels, s.vip, calm)
 	s.KillIstiod()
 	back := false
 	defer func() {
@@ -55,11 +115,10 @@ func (s *scenario) survivesIstiod(ctx context.Context, t *testing.T) {
 		t.Fatal(err)
 	}
 	// Configuration flows again.
-	policy := policyYAML("get-only", "{kind: Service, group: '', name: helloworld}", `{to: [{operation: {methods: [GET]}}]}`)
 	client := s.tunnels.HTTP(s.vip, true)
-	s.applyForNow(ctx, t, policy)
+	s.applyForNow(ctx, t, getOnly)
 	s.waitStatus(t, client, http.MethodPost, http.StatusForbidden)
-	s.remove(ctx, t, policy)
+	s.remove(ctx, t, getOnly)
 	s.waitStatus(t, client, http.MethodPost, http.StatusOK)
 	load.check(t)
 }
@@ -82,7 +141,7 @@ func (s *scenario) restarts(ctx context.Context, t *testing.T) {
 func (s *scenario) rollsOut(ctx context.Context, t *testing.T) {
 	old := s.waitReady(ctx, t, waypointPods, 1)[0]
 	s.tunnels.Close() // so that a GOAWAY can only come from the pod that is replaced
-	load := startLoad(t, s.tunnels, s.vip)
+	load := startLoad(t, s.tunnels, s.vip, calm)
 	goneAway := make(chan time.Time, 1)
 	watching, stop := context.WithCancel(ctx)
 	defer stop()
@@ -123,7 +182,7 @@ func (s *scenario) rollsOut(ctx context.Context, t *testing.T) {
 func (s *scenario) rotatesCertificates(ctx context.Context, t *testing.T) {
 	const ttl = 30 * time.Second
 	old := s.waitReady(ctx, t, waypointPods, 1)[0]
-	load := startLoad(t, s.tunnels, s.vip)
+	load := startLoad(t, s.tunnels, s.vip, calm)
 	s.apply(ctx, t, fmt.Sprintf(`
 apiVersion: networking.istio.io/v1beta1
 kind: ProxyConfig

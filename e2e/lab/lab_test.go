@@ -45,7 +45,9 @@ func TestWaypoint(t *testing.T) {
 	}
 	defer s.tunnels.Close()
 	for _, step := range []step{
-		{"istioctl sees the proxy in sync", s.isListedBySyncStatus},
+		{"istioctl sees the proxy in sync", s.isInSync},
+		{"istioctl shows its configuration", s.showsItsConfiguration},
+		{"istioctl shows its policies", s.showsPolicies},
 		{"pilot-agent request works in the pod", s.answersPilotAgentRequest},
 		{"without a policy everything passes", s.passesEverything},
 		{"a pod address through the waypoint", s.reachesPodsThroughWaypoint},
@@ -54,7 +56,8 @@ func TestWaypoint(t *testing.T) {
 		{"a GET-only policy on the waypoint", s.enforcesGatewayPolicy},
 		{"a policy on a service account", s.enforcesPrincipal},
 		{"Prometheus finds Istio's metrics", s.countsRequests},
-		{"policy changes while requests flow", s.changesPolicyUnderLoad},
+		{"nothing of the configuration is without effect", s.honoursAll},
+		{"policies and endpoints change while requests flow", s.changesUnderLoad},
 		{"istiod dies and comes back", s.survivesIstiod},
 		{"the waypoint crashes and is restarted", s.restarts},
 		{"the waypoint is replaced while requests flow", s.rollsOut},

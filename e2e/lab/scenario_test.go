@@ -7,8 +7,8 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptrace"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -50,7 +50,7 @@ spec:
   replicas: 1
   selector: {matchLabels: {app: %[2]s, version: %[3]s}}
   template:
-    metadata: {labels: {app: %[2]s, version: %[3]s}}
+    metadata: {labels: {app: %[2]s, version: %[3]s, serves: hello}}
     spec:
       serviceAccountName: %[1]s
       containers:
@@ -74,6 +74,9 @@ spec:
   rules: [%s]
 `, name, target, rule)
 }
+
+// getOnly is the policy that most steps try.
+var getOnly = policyYAML("get-only", "{kind: Service, group: '', name: helloworld}", `{to: [{operation: {methods: [GET]}}]}`)
 
 func (s *scenario) apply(ctx context.Context, t *testing.T, yaml string) {
 	t.Helper()
@@ -182,6 +185,7 @@ type answer struct {
 	status  int
 	version string // of helloworld, if it answered
 	body    string
+	kept    bool // the connection had been used before
 	err     error
 }
 
@@ -202,13 +206,17 @@ func send(client *http.Client, method string, headers ...string) answer {
 	for i := 0; i+1 < len(headers); i += 2 {
 		r.Header.Set(headers[i], headers[i+1])
 	}
+	kept := false
+	r = r.WithContext(httptrace.WithClientTrace(r.Context(), &httptrace.ClientTrace{
+		GotConn: func(c httptrace.GotConnInfo) { kept = c.Reused },
+	}))
 	response, err := client.Do(r)
 	if err != nil {
 		return answer{err: err}
 	}
 	body, err := io.ReadAll(response.Body)
 	_ = response.Body.Close() // read, or broken, to its end
-	a := answer{status: response.StatusCode, body: string(body), err: err}
+	a := answer{status: response.StatusCode, body: string(body), kept: kept, err: err}
 	if rest, ok := strings.CutPrefix(a.body, "Hello version: "); ok {
 		a.version, _, _ = strings.Cut(rest, ",")
 	}
@@ -234,57 +242,6 @@ func (s *scenario) waitStatus(t *testing.T, client *http.Client, method string, 
 		}
 		return nil
 	})
-}
-
-// load is GET requests that go on while something else happens, half of them
-// over kept connections. Every one of them has to succeed.
-type load struct {
-	stop    context.CancelFunc
-	workers sync.WaitGroup
-
-	mu       sync.Mutex
-	sent     int
-	failures []string
-}
-
-func startLoad(t *testing.T, pool *ztun.Pool, vip string) *load {
-	ctx, stop := context.WithCancel(context.Background())
-	l := &load{stop: stop}
-	t.Cleanup(func() { // also when the step has failed half-way
-		stop()
-		l.workers.Wait()
-	})
-	for i := range 8 {
-		client := pool.HTTP(vip, i%2 == 0)
-		l.workers.Go(func() {
-			defer client.CloseIdleConnections()
-			for ctx.Err() == nil {
-				a := send(client, http.MethodGet)
-				l.mu.Lock()
-				l.sent++
-				if a.err != nil || a.status != http.StatusOK {
-					l.failures = append(l.failures, fmt.Sprintf("%s %s", time.Now().Format("15:04:05.000"), a))
-				}
-				l.mu.Unlock()
-				time.Sleep(20 * time.Millisecond) // the machine has other things to do
-			}
-		})
-	}
-	return l
-}
-
-// check ends the load and fails the test if a single request has failed.
-func (l *load) check(t *testing.T) {
-	t.Helper()
-	l.stop()
-	l.workers.Wait()
-	if n := len(l.failures); n > 0 {
-		t.Errorf("%d of %d requests have failed; the first: %s", n, l.sent, strings.Join(l.failures[:min(n, 5)], "\n"))
-	}
-	if l.sent < 100 {
-		t.Errorf("only %d requests were sent", l.sent)
-	}
-	t.Logf("%d requests", l.sent)
 }
 
 // explain shows what the parts have said, after a failure.

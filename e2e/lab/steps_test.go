@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"slices"
 	"strings"
@@ -33,7 +32,7 @@ apiVersion: v1
 kind: Service
 metadata: {name: helloworld, namespace: default}
 spec:
-  selector: {app: helloworld}
+  selector: {app: helloworld, serves: hello}
   ports: [{name: http, port: 5000}]
 `+deployment("helloworld-v1", "helloworld", "v1", HelloV1Image)+
 		deployment("helloworld-v2", "helloworld", "v2", HelloV2Image)+
@@ -132,54 +131,6 @@ func (s *scenario) swapsImage(ctx context.Context, t *testing.T) {
 		return s.condition(ctx, "Service", "helloworld", "istio.io/WaypointBound")
 	})
 	s.connect(ctx, t)
-}
-
-func (s *scenario) isListedBySyncStatus(ctx context.Context, t *testing.T) {
-	pod := s.waitReady(ctx, t, waypointPods, 1)[0].Name
-	eventually(t, time.Minute, func() error {
-		table, err := s.Istioctl(ctx, "proxy-status", "-v", "1")
-		if err != nil {
-			return err
-		}
-		for _, line := range strings.Split(table, "\n") {
-			if !strings.HasPrefix(line, pod+"."+namespace) {
-				continue
-			}
-			t.Log(line)
-			// Clusters, listeners and endpoints at least.
-			if strings.Contains(line, "STALE") || strings.Contains(line, "ERROR") || strings.Count(line, "SYNCED") < 3 {
-				return fmt.Errorf("not in sync: %s", line)
-			}
-			return nil
-		}
-		return fmt.Errorf("%s is not listed in:\n%s", pod, table)
-	})
-	// The path that all tools take: port-forward to the admin port.
-	for what, want := range map[string]string{
-		"cluster": "helloworld", "endpoint": "helloworld", "listener": "15008", "route": "helloworld", "secret": "ROOTCA", "bootstrap": waypoint,
-	} {
-		out, err := s.Istioctl(ctx, "proxy-config", what, pod+"."+namespace)
-		if err != nil {
-			t.Error(err)
-		} else if !strings.Contains(out, want) {
-			t.Errorf("istioctl proxy-config %s does not show %q:\n%s", what, want, out)
-		}
-	}
-	out, err := s.Istioctl(ctx, "proxy-status", pod+"."+namespace)
-	if err != nil || !strings.Contains(out, "Clusters Match") || !strings.Contains(out, "Listeners Match") {
-		t.Errorf("what the proxy shows is not what istiod sent: %v\n%s", err, out)
-	}
-}
-
-// answersPilotAgentRequest does what runbooks tell people to do.
-func (s *scenario) answersPilotAgentRequest(ctx context.Context, t *testing.T) {
-	pod := s.waitReady(ctx, t, waypointPods, 1)[0].Name
-	for path, want := range map[string]string{"server_info": "LIVE", "clusters": "helloworld", "stats/prometheus": "istio_", "config_dump": "configs"} {
-		out, err := s.Exec(ctx, namespace, pod, "pilot-agent", "request", "GET", path)
-		if err != nil || !strings.Contains(out, want) {
-			t.Errorf("pilot-agent request GET %s: %v, no %q in %q", path, err, want, last(out, 500))
-		}
-	}
 }
 
 func (s *scenario) passesEverything(ctx context.Context, t *testing.T) {
@@ -331,47 +282,4 @@ func (s *scenario) enforcesPrincipal(ctx context.Context, t *testing.T) {
 	}
 	s.remove(ctx, t, policy)
 	s.waitStatus(t, other.HTTP(s.vip, true), http.MethodGet, http.StatusOK)
-}
-
-// countsRequests scrapes the waypoint as Prometheus would, by the annotations
-// of its pod.
-func (s *scenario) countsRequests(ctx context.Context, t *testing.T) {
-	pod := s.waitReady(ctx, t, waypointPods, 1)[0]
-	url := "http://" + pod.Status.PodIP + ":" + pod.Annotations["prometheus.io/port"] + pod.Annotations["prometheus.io/path"]
-	labels := []string{
-		`reporter="waypoint"`, `destination_service_name="helloworld"`, `destination_service_namespace="default"`,
-		`source_principal="` + SPIFFE(namespace, "client") + `"`, `source_workload="client"`, `request_protocol="http"`,
-	}
-	eventually(t, 15*time.Second, func() error {
-		answer, err := http.Get(url)
-		if err != nil {
-			return err
-		}
-		text, err := io.ReadAll(answer.Body)
-		_ = answer.Body.Close() // read to its end
-		if err != nil {
-			return err
-		}
-		for _, code := range []string{"200", "403"} {
-			if !hasSeries(string(text), "istio_requests_total", append(labels, `response_code="`+code+`"`)) {
-				return fmt.Errorf("%s has no istio_requests_total with %s and code %s, only\n%s", url, labels, code, lines(string(text), "istio_requests_total{"))
-			}
-		}
-		return nil
-	})
-}
-
-// lines picks those that begin with prefix.
-func lines(text, prefix string) string {
-	return strings.Join(slices.DeleteFunc(strings.Split(text, "\n"), func(l string) bool { return !strings.HasPrefix(l, prefix) }), "\n")
-}
-
-// hasSeries tells whether a scrape has a series with the labels.
-func hasSeries(text, name string, labels []string) bool {
-	for _, line := range strings.Split(text, "\n") {
-		if strings.HasPrefix(line, name+"{") && !slices.ContainsFunc(labels, func(l string) bool { return !strings.Contains(line, l) }) {
-			return true
-		}
-	}
-	return false
 }
