@@ -3,6 +3,7 @@ package chart
 import (
 	"flag"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -14,26 +15,27 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+
+	"github.com/gowaypoint/gowaypoint/charts"
 )
 
 var update = flag.Bool("update", false, "rewrite testdata/*.golden.yaml")
 
 const (
-	chartDir = "../../charts/waypoint"
-	release  = "demo"
-	ns       = "shop"
+	release = "demo"
+	ns      = "shop"
 )
 
 // examples are the values that users are shown, and the defaults.
 func examples(t *testing.T) map[string]string {
 	t.Helper()
-	files, err := filepath.Glob(filepath.Join(chartDir, "examples", "*.yaml"))
+	files, err := fs.Glob(charts.Waypoint(), "examples/*.yaml")
 	if err != nil || len(files) == 0 {
 		t.Fatal("the chart has no examples", err)
 	}
 	out := map[string]string{"default": ""}
 	for _, file := range files {
-		raw, err := os.ReadFile(file)
+		raw, err := fs.ReadFile(charts.Waypoint(), file)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -44,7 +46,7 @@ func examples(t *testing.T) map[string]string {
 
 func mustRender(t *testing.T, values string) (Rendered, Objects) {
 	t.Helper()
-	r, err := Render(chartDir, release, ns, values)
+	r, err := Render(charts.Waypoint(), release, ns, values)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -218,28 +220,5 @@ waypoints:
 	}
 	if r := c.Spec.Template.Spec.Containers[0].Resources; r.Requests.Cpu().String() != "1500m" || r.Limits.Cpu().String() != "2" {
 		t.Error("c:", r)
-	}
-}
-
-// The chart, the image it names and the program are released under one version.
-func TestVersions(t *testing.T) {
-	found := map[string][]string{}
-	for file, pattern := range map[string]string{
-		"charts/waypoint/Chart.yaml": `(?m)^appVersion: (.*)$`,
-		"cmd/waypoint/version.go":    `(?m)^var version = "(.*)"$`,
-		"Makefile":                   `(?m)^VERSION \?= (.*)$`,
-	} {
-		raw, err := os.ReadFile(filepath.Join("../..", file))
-		if err != nil {
-			t.Fatal(err)
-		}
-		m := regexp.MustCompile(pattern).FindSubmatch(raw)
-		if m == nil {
-			t.Fatalf("%s has no %s", file, pattern)
-		}
-		found[string(m[1])] = append(found[string(m[1])], file)
-	}
-	if len(found) != 1 {
-		t.Errorf("versions differ: %v", found)
 	}
 }

@@ -2,12 +2,13 @@ package chart
 
 import (
 	"encoding/json"
+	"io/fs"
 	"maps"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/gowaypoint/gowaypoint/charts"
 )
 
 // Wrong values are refused before anything is rendered, with an error that names the key.
@@ -47,7 +48,7 @@ func TestRefused(t *testing.T) {
 		"env twice":                    {`defaults: {env: [{name: A, value: "1"}, {name: A, value: "2"}]}`, "env A twice"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			r, err := Render(chartDir, release, ns, tc.values)
+			r, err := Render(charts.Waypoint(), release, ns, tc.values)
 			if err == nil {
 				t.Fatalf("accepted:\n%s", strings.Join(r.Manifests, "\n"))
 			}
@@ -81,7 +82,7 @@ func TestDecodeRefuses(t *testing.T) {
 
 // A waypoint takes every key of the defaults, and each object of the schema is closed.
 func TestSchemaIsStrict(t *testing.T) {
-	raw, err := os.ReadFile(filepath.Join(chartDir, "values.schema.json"))
+	raw, err := fs.ReadFile(charts.Waypoint(), "values.schema.json")
 	if err != nil {
 		t.Fatal(err)
 	}

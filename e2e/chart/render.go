@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"maps"
 	"path"
 	"slices"
@@ -13,6 +14,8 @@ import (
 
 	"helm.sh/helm/v4/pkg/chart/common"
 	"helm.sh/helm/v4/pkg/chart/common/util"
+	"helm.sh/helm/v4/pkg/chart/loader/archive"
+	chartv2 "helm.sh/helm/v4/pkg/chart/v2"
 	"helm.sh/helm/v4/pkg/chart/v2/loader"
 	"helm.sh/helm/v4/pkg/engine"
 	utilyaml "k8s.io/apimachinery/pkg/util/yaml"
@@ -25,10 +28,10 @@ type Rendered struct {
 	Notes     string
 }
 
-// Render renders the chart in dir for a release in namespace. Values is YAML; "" takes the defaults. Errors are Helm's: the schema's,
+// Render renders a chart, the files of its directory, for a release in namespace. Values is YAML; "" takes the defaults. Errors are Helm's: the schema's,
 // and those of the chart's own checks.
-func Render(dir, release, namespace, values string) (Rendered, error) {
-	loaded, err := loader.Load(dir)
+func Render(dir fs.FS, release, namespace, values string) (Rendered, error) {
+	loaded, err := load(dir)
 	if err != nil {
 		return Rendered{}, err
 	}
@@ -65,4 +68,20 @@ func Render(dir, release, namespace, values string) (Rendered, error) {
 		}
 	}
 	return out, nil
+}
+
+func load(dir fs.FS) (*chartv2.Chart, error) {
+	var files []*archive.BufferedFile
+	err := fs.WalkDir(dir, ".", func(name string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		data, err := fs.ReadFile(dir, name)
+		files = append(files, &archive.BufferedFile{Name: name, Data: data})
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return loader.LoadFiles(files)
 }
