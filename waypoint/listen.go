@@ -81,6 +81,7 @@ func (s *Server) open(a netip.AddrPort) error {
 		H2:      func() h2.Options { return s.hboneOptions(a) },
 		Handler: func(st *h2.Stream, c *hbone.Conn) { s.connectStream(a, st, c) },
 		Opened:  func(c *hbone.Conn) { s.opened(a, c) },
+		Parked:  s.shrink.parked,
 		Logger:  s.log,
 	}
 	s.ports.bound[a] = b

@@ -91,6 +91,7 @@ type Server struct {
 	connID   atomic.Uint64
 
 	sessions sessions
+	shrink   shrinker
 }
 
 // New puts a server together. Errors are settings that it cannot run with.

@@ -133,7 +133,7 @@ func (s *Server) serveHTTP(t message.Conn, c *inner, prefix []byte) {
 	err := s.exchange.ServeConn(&exchange.Connection{
 		Conn: t, Info: c.info, Chain: c.now, Prefix: prefix, HTTP2: isH2, H2: h2.Options{Budget: s.budget, Logger: s.log},
 	})
-	if err != nil {
+	if err != nil && err != exchange.ErrParked {
 		s.log.Debug("connection in a tunnel ended", "local", c.info.Local.String(), "remote", c.info.Remote.String(), "error", err)
 	}
 }

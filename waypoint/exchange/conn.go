@@ -24,6 +24,15 @@ type Connection struct {
 	H2 h2.Options
 }
 
+// ErrParked is what ServeConn returns when the connection's goroutine was given back while the client has nothing to say: the
+// connection lives, and goes on in another goroutine.
+var ErrParked = errors.New("parked")
+
+// parker is a connection that can do without a goroutine while nothing comes; see h2.
+type parker interface {
+	AwaitOrPark(resume func()) (parked bool)
+}
+
 // ServeConn serves requests until the connection ends.
 func (env *Env) ServeConn(c *Connection) error {
 	chain := c.Chain()
@@ -34,30 +43,50 @@ func (env *Env) ServeConn(c *Connection) error {
 	if c.HTTP2 {
 		return env.serve2(c, chain.HTTP)
 	}
-	return env.serve1(c, chain.HTTP)
+	l := &loop1{env: env, c: c, sc: h1.NewServerConn(c.Conn, h1Options(chain.HTTP, c.Prefix))}
+	l.parker, _ = c.Conn.(parker)
+	l.resume = func() { _ = l.run() } // its end has nobody to tell, and nothing to add
+	c.Prefix = nil
+	return l.run()
 }
 
-func (env *Env) serve1(c *Connection, http *program.HTTP) error {
-	sc := h1.NewServerConn(c.Conn, h1Options(http, c.Prefix))
-	defer sc.Close()
+// loop1 serves one request after the other on an HTTP/1.1 connection.
+type loop1 struct {
+	env    *Env
+	c      *Connection
+	sc     *h1.ServerConn
+	parker parker // nil: the connection cannot be parked
+	resume func()
+}
+
+func (l *loop1) run() error {
 	for {
-		s, err := sc.Next()
-		if err != nil {
+		if l.parker != nil && l.sc.Idle() && l.parker.AwaitOrPark(l.resume) {
+			return ErrParked
+		}
+		if goOn, err := l.one(); !goOn {
+			l.sc.Close()
 			return err
 		}
-		chain := c.Chain()
-		if chain == nil || chain.HTTP == nil {
-			s.Reset(message.ConnectError)
-			return errors.New("the configuration has no chain for this connection any more")
-		}
-		if env.Draining.Load() {
-			sc.CloseAfter()
-		}
-		env.serve(s, c.Info, chain)
-		if !sc.Finish() {
-			return nil
-		}
 	}
+}
+
+// one serves one request; false: it was the last.
+func (l *loop1) one() (bool, error) {
+	s, err := l.sc.Next()
+	if err != nil {
+		return false, err
+	}
+	chain := l.c.Chain()
+	if chain == nil || chain.HTTP == nil {
+		s.Reset(message.ConnectError)
+		return false, errors.New("the configuration has no chain for this connection any more")
+	}
+	if l.env.Draining.Load() {
+		l.sc.CloseAfter()
+	}
+	l.env.serve(s, l.c.Info, chain)
+	return l.sc.Finish(), nil
 }
 
 func (env *Env) serve2(c *Connection, http *program.HTTP) error {

@@ -41,6 +41,10 @@ func NewServerConn(c message.Conn, o Options) *ServerConn {
 // connection that is idle stays open for one more request, since a close could cross it on the way.
 func (c *ServerConn) CloseAfter() { c.closeAfter.Store(true) }
 
+// Idle tells whether Next would have to wait for the connection: nothing of a further request has been read. Whoever waits for
+// many connections waits by its own means first.
+func (c *ServerConn) Idle() bool { return c.s.in.buf == nil }
+
 // Next waits for the first byte of the next request. io.EOF: the client ended its side before it. The stream is the same
 // object each time.
 func (c *ServerConn) Next() (message.Stream, error) {

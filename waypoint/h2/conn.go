@@ -261,13 +261,20 @@ func (c *Conn) signalCapacity() {
 	}
 }
 
-// handle runs the handler of one stream and finishes what it left undone.
-func (c *Conn) handle(s *Stream) {
+// handle runs the handler of one stream.
+func (c *Conn) handle(s *Stream) { c.serve(s, func() { c.handler(s) }) }
+
+// serve runs the handler of a stream, or what goes on after it parked, and finishes what it left undone.
+func (c *Conn) serve(s *Stream, run func()) {
 	defer func() {
+		p := recover()
+		if p == nil && !s.left() {
+			return // parked
+		}
 		c.mu.Lock()
 		c.handlers--
 		c.mu.Unlock()
-		if p := recover(); p != nil {
+		if p != nil {
 			// A request that brings the process down would take everyone else's with it.
 			c.opts.Logger.Error("h2: a handler panicked", "stream", s.id, "panic", p, "stack", string(debug.Stack()))
 			s.Reset(message.InternalError)
@@ -283,7 +290,7 @@ func (c *Conn) handle(s *Stream) {
 		}
 		s.Reset(code)
 	}()
-	c.handler(s)
+	run()
 }
 
 func (c *Conn) windowUpdate(id, n uint32) {

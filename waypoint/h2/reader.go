@@ -153,7 +153,7 @@ func (c *Conn) batch(b []byte) (used int, err error) {
 			s.recv.fresh = false
 			go c.handle(s)
 		} else {
-			s.recv.ready.Signal()
+			s.wake()
 		}
 	}
 	r.touched = r.touched[:0]

@@ -69,8 +69,8 @@ func (s *Stream) stop(e *message.ResetError, rst, keepReceived bool) {
 	if !keepReceived && r.err == nil {
 		r.err = e
 	}
-	r.ready.Broadcast()
 	r.mu.Unlock()
+	s.wake()
 	if !keepReceived {
 		s.drop()
 	}

@@ -56,6 +56,9 @@ type recvState struct {
 
 	window window
 
+	park   park
+	parked atomic.Bool // park.resume is set
+
 	// Of the connection's reader only.
 	fresh         bool // a server's: the handler has not been started
 	touched       bool // in Conn.touched

@@ -23,6 +23,8 @@ type Acceptor struct {
 	Handler func(s *h2.Stream, conn *Conn)
 	// Opened fills conn.Data when a connection has passed its handshake.
 	Opened func(conn *Conn)
+	// Parked is told how many idle tunnels have just given their goroutines back; nil: nobody is.
+	Parked func(n int)
 	Logger *slog.Logger
 
 	Stats AcceptStats
@@ -60,6 +62,9 @@ const handshakeTimeout = 10 * time.Second
 func (a *Acceptor) Serve(ctx context.Context, l net.Listener) error {
 	stop := context.AfterFunc(ctx, func() { _ = l.Close() })
 	defer stop()
+	done := make(chan struct{})
+	defer close(done)
+	go a.park(done)
 	var pause time.Duration
 	for {
 		c, err := l.Accept()
@@ -123,26 +128,54 @@ func (a *Acceptor) serve(raw net.Conn) {
 	}
 }
 
-// Drain sends GOAWAY on every connection, those to come included. Streams in flight may go on for grace.
-func (a *Acceptor) Drain(grace time.Duration) {
+// parkInterval is how often idle tunnels are looked at: one that is idle for one to two of them gives its goroutine back. A
+// client with a request every second is not worth the trouble, one that is quiet for longer pays some microseconds.
+const parkInterval = time.Second
+
+func (a *Acceptor) park(done chan struct{}) {
+	t := time.NewTicker(parkInterval)
+	defer t.Stop()
+	for {
+		select {
+		case <-done:
+			return
+		case <-t.C:
+			n := 0
+			for _, c := range a.list() {
+				n += c.h2.ParkIdle()
+			}
+			if n > 0 && a.Parked != nil {
+				a.Parked(n)
+			}
+		}
+	}
+}
+
+// list returns the connections.
+func (a *Acceptor) list() []*Conn {
 	a.mu.Lock()
-	a.draining, a.grace = true, grace
+	defer a.mu.Unlock()
 	conns := make([]*Conn, 0, len(a.conns))
 	for c := range a.conns {
 		conns = append(conns, c)
 	}
+	return conns
+}
+
+// Drain sends GOAWAY on every connection, those to come included. Streams in flight may go on for grace.
+func (a *Acceptor) Drain(grace time.Duration) {
+	a.mu.Lock()
+	a.draining, a.grace = true, grace
 	a.mu.Unlock()
-	for _, c := range conns {
+	for _, c := range a.list() {
 		c.h2.Shutdown(grace)
 	}
 }
 
 // Streams is the number of open streams over all connections.
 func (a *Acceptor) Streams() int {
-	a.mu.Lock()
-	defer a.mu.Unlock()
 	n := 0
-	for c := range a.conns {
+	for _, c := range a.list() {
 		n += c.h2.ActiveStreams()
 	}
 	return n
@@ -150,13 +183,7 @@ func (a *Acceptor) Streams() int {
 
 // Close ends all connections at once.
 func (a *Acceptor) Close() {
-	a.mu.Lock()
-	conns := make([]*Conn, 0, len(a.conns))
-	for c := range a.conns {
-		conns = append(conns, c)
-	}
-	a.mu.Unlock()
-	for _, c := range conns {
+	for _, c := range a.list() {
 		c.h2.Close(nil)
 	}
 }
