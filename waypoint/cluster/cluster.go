@@ -18,6 +18,8 @@ type Cluster struct {
 	mu    sync.Mutex
 	hosts map[string]*Host // every host of the current view, by key
 	dns   *resolution      // DNS clusters only
+	// reviews runs while hosts are ejected.
+	reviews *time.Timer
 
 	rr    atomic.Uint64 // round robin's place
 	swrr  smooth        // weighted round robin's state
@@ -34,6 +36,9 @@ type Stats struct {
 	ConnectFailures   atomic.Uint64
 	Overflows         atomic.Uint64
 	NoneHealthy       atomic.Uint64
+	// Ejections by outlier detection, and those that max_ejection_percent prevented.
+	Ejections         atomic.Uint64
+	EjectionsOverflow atomic.Uint64
 }
 
 // view is what picks read: the configuration and the hosts that go with it. It is replaced as a whole.
@@ -44,16 +49,6 @@ type view struct {
 	levels []level
 	// original holds the hosts of an ORIGINAL_DST cluster, made as destinations are asked for.
 	original *sync.Map
-}
-
-// level is one priority.
-type level struct {
-	hosts   []*Host // usable (healthy, or all of them when the level panics)
-	healthy int
-	total   int
-	// uniform: all weights are equal, so weights need not be looked at.
-	uniform bool
-	weight  uint64 // sum of weights
 }
 
 func newCluster(m *Manager, name string) *Cluster {
@@ -105,7 +100,10 @@ func (c *Cluster) setLocked(cfg *program.Cluster, endpoints []*program.Endpoint)
 		hosts[ep.Key] = h
 		v.hosts = append(v.hosts, h)
 	}
-	v.levels = levels(v.hosts, cfg.LB.PanicThreshold)
+	if cfg.Outlier == nil {
+		c.pardonLocked(v.hosts)
+	}
+	v.levels = levels(v.hosts, &cfg.LB)
 	if cfg.OriginalDst != nil {
 		if cur := c.view.Load(); cur.original != nil && cur.cfg.OriginalDst == cfg.OriginalDst {
 			v.original = cur.original
@@ -131,6 +129,10 @@ func (c *Cluster) close() {
 	c.dns.stop()
 	c.dns = nil
 	c.setLocked(&program.Cluster{Name: c.Name}, nil)
+	if c.reviews != nil {
+		c.reviews.Stop()
+		c.reviews = nil
+	}
 }
 
 func (c *Cluster) sweep(now time.Time) {

@@ -12,5 +12,8 @@
 // Hops: an ambient pod is reached by [dial ip:15008, TLS, CONNECT ip:port]; the HTTP/2 connections made of the first two are
 // shared by everything that goes to that pod, whichever service it belongs to.
 //
+// What the outcome of requests changes is here, too: Host.Report feeds outlier detection (outlier.go), Breakers counts what the
+// circuit breakers bound (breakers.go).
+//
 // Lock order: Manager.mu, then Pool.mu or Host.mu; nothing is dialled, read or written under a lock.
 package cluster

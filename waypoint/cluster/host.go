@@ -18,6 +18,7 @@ type Host struct {
 	cluster *Cluster
 	ep      atomic.Pointer[program.Endpoint]
 	active  atomic.Int64 // requests and TCP sessions in flight
+	outlier outlier
 	used    atomic.Int64 // unix nanoseconds of the last acquisition, for hosts made on demand
 
 	h2 *Pool // made when first needed, under mu
@@ -53,7 +54,7 @@ func (h *Host) Display() string { return h.Endpoint().Display }
 
 func (h *Host) usable() bool {
 	e := h.Endpoint()
-	return (e.Health == program.Healthy || e.Health == program.Degraded) && e.Refused == nil
+	return !h.Ejected() && (e.Health == program.Healthy || e.Health == program.Degraded) && e.Refused == nil
 }
 
 // load is what LEAST_REQUEST compares: requests in flight per weight, the one to be sent included.

@@ -17,6 +17,9 @@ type PickContext struct {
 	// for SkipAttempts tries and then takes what comes.
 	Skip         []*Host
 	SkipAttempts int
+	// Hash is the request's (route.Forward.Hash), for RING_HASH and MAGLEV; without HasHash these pick at random.
+	Hash    uint64
+	HasHash bool
 }
 
 // ErrNoHealthyHost means that there is nobody to send to: 503, flag UH.
@@ -27,14 +30,15 @@ var ErrNoHealthyHost = errors.New("no healthy upstream")
 // Policies: LEAST_REQUEST takes the better of ChoiceCount random hosts by requests in flight per weight; ROUND_ROBIN goes round,
 // by weight when weights differ; RANDOM. Envoy's LEAST_REQUEST with differing weights is a weighted round robin whose weights
 // fall with the load; ours draws by weight and compares by load, which gives the same shares without a queue to keep.
-// RING_HASH and MAGLEV are not here: config reports them and LEAST_REQUEST takes their place.
+// RING_HASH and MAGLEV look the request's hash up in a table of the hosts. With LB.LocalityWeighted a locality is drawn first, by
+// weight. Hosts that outlier detection has ejected count as unhealthy.
 func (c *Cluster) Pick(p *PickContext) (*Host, error) {
 	v := c.view.Load()
 	if v.original != nil {
 		return c.pickOriginal(v, p)
 	}
 	for attempt := 0; ; attempt++ {
-		h := c.pickOnce(v)
+		h := c.pickOnce(v, p, attempt)
 		if h == nil {
 			c.Stats.NoneHealthy.Add(1)
 			return nil, ErrNoHealthyHost
@@ -74,49 +78,8 @@ func (c *Cluster) pickOriginal(v *view, p *PickContext) (*Host, error) {
 	return got.(*Host), nil
 }
 
-// overprovisioning is Envoy's default factor: a priority keeps all of the load until fewer than 1/1.4 of it is healthy.
-const overprovisioning = 1.4
-
-// levels sorts hosts by priority and leaves out those that must not be picked.
-func levels(hosts []*Host, panicThreshold float64) []level {
-	var ls []level
-	for _, h := range hosts {
-		p := int(h.Endpoint().Priority)
-		for len(ls) <= p {
-			ls = append(ls, level{uniform: true})
-		}
-		ls[p].total++
-		if h.usable() {
-			ls[p].healthy++
-			ls[p].add(h)
-		}
-	}
-	for i := range ls {
-		l := &ls[i]
-		// Envoy: strictly fewer healthy than the threshold; istiod sends 0, and then nothing panics.
-		if l.total > 0 && float64(l.healthy)*100/float64(l.total) < panicThreshold {
-			*l = level{uniform: true, healthy: l.healthy, total: l.total}
-			for _, h := range hosts {
-				if int(h.Endpoint().Priority) == i {
-					l.add(h)
-				}
-			}
-		}
-	}
-	return ls
-}
-
-func (l *level) add(h *Host) {
-	w := h.Endpoint().Weight
-	if len(l.hosts) > 0 && l.hosts[0].Endpoint().Weight != w {
-		l.uniform = false
-	}
-	l.hosts = append(l.hosts, h)
-	l.weight += uint64(max(w, 1))
-}
-
-// choose picks the priority: each takes what its health allows of what the ones before it left.
-func (v *view) choose() *level {
+// choose picks the priority: each takes what its health allows of what the ones before it left. draw is from [0, 1).
+func (v *view) choose(draw float64) *level {
 	if len(v.levels) == 1 {
 		return &v.levels[0]
 	}
@@ -138,7 +101,7 @@ func (v *view) choose() *level {
 		return nil
 	}
 	// With less than 1 in total the shares are scaled up, so that no request goes nowhere.
-	x := rand.Float64() * min(1, total)
+	x := draw * min(1, total)
 	for i := range n {
 		if x < health[i] {
 			return &v.levels[i]
@@ -153,11 +116,16 @@ func (v *view) choose() *level {
 	return nil
 }
 
-func (c *Cluster) pickOnce(v *view) *Host {
-	l := v.choose()
-	if l == nil || len(l.hosts) == 0 {
+func (c *Cluster) pickOnce(v *view, p *PickContext, attempt int) *Host {
+	switch v.cfg.LB.Policy {
+	case program.RingHash, program.Maglev:
+		return v.pickHashed(p, attempt)
+	}
+	chosen := v.choose(rand.Float64())
+	if chosen == nil || len(chosen.hosts) == 0 {
 		return nil
 	}
+	l := chosen.within()
 	if len(l.hosts) == 1 {
 		return l.hosts[0]
 	}
@@ -181,7 +149,20 @@ func (c *Cluster) pickOnce(v *view) *Host {
 	}
 }
 
-func (l *level) random() *Host {
+// pickHashed sends equal hashes to the same priority, too, as in Envoy.
+func (v *view) pickHashed(p *PickContext, attempt int) *Host {
+	hash := p.Hash
+	if !p.HasHash {
+		hash = rand.Uint64()
+	}
+	l := v.choose(float64(hash%100) / 100)
+	if l == nil || len(l.hosts) == 0 {
+		return nil
+	}
+	return l.table().at(hash, attempt)
+}
+
+func (l *hostSet) random() *Host {
 	if l.uniform {
 		return l.hosts[rand.IntN(len(l.hosts))]
 	}
@@ -202,7 +183,7 @@ type smooth struct {
 	credit map[*Host]int64
 }
 
-func (s *smooth) next(l *level) *Host {
+func (s *smooth) next(l *hostSet) *Host {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.credit == nil || len(s.credit) > 2*len(l.hosts)+16 { // forget hosts that are gone
