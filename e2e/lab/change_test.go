@@ -142,6 +142,8 @@ func (s *scenario) rollsOut(ctx context.Context, t *testing.T) {
 	old := s.waitReady(ctx, t, waypointPods, 1)[0]
 	s.tunnels.Close() // so that a GOAWAY can only come from the pod that is replaced
 	load := startLoad(t, s.tunnels, s.vip, calm)
+	// There is always one whose answer has begun when SIGTERM comes.
+	slow := startLoadOn(t, s.tunnels, s.vip, "/hello?wait=3s", 4)
 	goneAway := make(chan time.Time, 1)
 	watching, stop := context.WithCancel(ctx)
 	defer stop()
@@ -163,6 +165,7 @@ func (s *scenario) rollsOut(ctx context.Context, t *testing.T) {
 	s.waitReplaced(ctx, t, old.Name)
 	time.Sleep(time.Second)
 	load.check(t)
+	slow.check(t)
 	exit, ok := s.Runner.LastExit(namespace, old.Name)
 	if !ok || exit.Code != 0 || exit.Asked.IsZero() {
 		t.Fatalf("the old waypoint ended with %+v (known: %v), want exit code 0 after SIGTERM", exit, ok)

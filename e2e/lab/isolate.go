@@ -58,12 +58,12 @@ func Main(m interface{ Run() int }) int {
 
 // enter builds what the lab runs and starts this binary again in new namespaces.
 func enter() (code int, err error) {
-	programs, err := os.MkdirTemp("", "gowaypoint-lab-")
+	programs, err := programsFolder(os.TempDir())
 	if err != nil {
 		return 0, err
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(programs)) }()
-	tools, err := build(programs)
+	defer func() { err = errors.Join(err, programs.remove()) }()
+	tools, err := build(programs.dir)
 	if err != nil {
 		return 0, err
 	}
@@ -77,7 +77,7 @@ func enter() (code int, err error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	cmd := exec.Command(self, os.Args[1:]...)
-	cmd.Env = append(os.Environ(), envInside+"=1", envTools+"="+tools, envPrograms+"="+programs)
+	cmd.Env = append(os.Environ(), envInside+"=1", envTools+"="+tools, envPrograms+"="+programs.dir)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Cloneflags: unix.CLONE_NEWNET | unix.CLONE_NEWNS | unix.CLONE_NEWPID,

@@ -23,6 +23,7 @@ const calm = 300
 type load struct {
 	stop    context.CancelFunc
 	workers sync.WaitGroup
+	path    string
 	rate    int
 	began   time.Time
 
@@ -38,8 +39,12 @@ const loadWorkers = 48
 
 // startLoad sends rate requests each second.
 func startLoad(t *testing.T, pool *ztun.Pool, vip string, rate int) *load {
+	return startLoadOn(t, pool, vip, "/hello", rate)
+}
+
+func startLoadOn(t *testing.T, pool *ztun.Pool, vip, path string, rate int) *load {
 	ctx, stop := context.WithCancel(context.Background())
-	l := &load{stop: stop, rate: rate, began: time.Now()}
+	l := &load{stop: stop, path: path, rate: rate, began: time.Now()}
 	t.Cleanup(func() { // also when the step has failed half-way
 		stop()
 		l.workers.Wait()
@@ -85,7 +90,7 @@ func (l *load) clock(ctx context.Context, due chan<- struct{}) {
 
 func (l *load) one(client *http.Client) {
 	began := time.Now()
-	a := send(client, http.MethodGet)
+	a := sendTo(client, http.MethodGet, l.path)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.sent++
@@ -104,8 +109,8 @@ func (l *load) check(t *testing.T) {
 	l.workers.Wait()
 	took := time.Since(l.began).Seconds()
 	rate := float64(l.sent) / took
-	t.Logf("%d requests in %.1f s, %.0f/s of %d/s asked for (%d left out), slowest %v, %d failed",
-		l.sent, took, rate, l.rate, l.late, l.slowest.Round(time.Millisecond), len(l.failures))
+	t.Logf("%s: %d requests in %.1f s, %.0f/s of %d/s asked for (%d left out), slowest %v, %d failed",
+		l.path, l.sent, took, rate, l.rate, l.late, l.slowest.Round(time.Millisecond), len(l.failures))
 	if n := len(l.failures); n > 0 {
 		t.Errorf("%d of %d requests have failed; the first: %s", n, l.sent, strings.Join(l.failures[:min(n, 5)], "\n"))
 	}

@@ -28,7 +28,8 @@ type scenario struct {
 	*Lab
 	hello         []corev1.Pod // v1 and v2
 	client, other string       // pods to send from, each with a service account of its name
-	vip           string       // of helloworld, with the port
+	vip           string       // of helloworld, with the HTTP port
+	tcp, grpc     string       // of helloworld, with its other ports
 	tunnels       *ztun.Pool   // from client through the waypoint
 }
 
@@ -199,7 +200,11 @@ func (a answer) String() string {
 // send makes one request to helloworld; its URL names the service as a client
 // in the mesh would. Headers are names and values in turn.
 func send(client *http.Client, method string, headers ...string) answer {
-	r, err := http.NewRequest(method, "http://helloworld.default.svc.cluster.local:5000/hello", nil)
+	return sendTo(client, method, "/hello", headers...)
+}
+
+func sendTo(client *http.Client, method, path string, headers ...string) answer {
+	r, err := http.NewRequest(method, "http://helloworld.default.svc.cluster.local:5000"+path, nil)
 	if err != nil {
 		return answer{err: err}
 	}

@@ -33,7 +33,7 @@ kind: Service
 metadata: {name: helloworld, namespace: default}
 spec:
   selector: {app: helloworld, serves: hello}
-  ports: [{name: http, port: 5000}]
+  ports: [{name: http, port: 5000}, {name: tcp, port: 5001}, {name: grpc, port: 5002}]
 `+deployment("helloworld-v1", "helloworld", "v1", HelloV1Image)+
 		deployment("helloworld-v2", "helloworld", "v2", HelloV2Image)+
 		deployment("client", "client", "v1", HelloV1Image, "pause")+
@@ -41,11 +41,12 @@ spec:
 	s.hello = s.waitReady(ctx, t, "app=helloworld", 2)
 	s.client = s.waitReady(ctx, t, "app=client", 1)[0].Name
 	s.other = s.waitReady(ctx, t, "app=other", 1)[0].Name
-	vip, err := s.VIP(ctx, namespace, "helloworld", 5000)
-	if err != nil {
-		t.Fatal(err)
+	for port, vip := range map[uint16]*string{5000: &s.vip, 5001: &s.tcp, 5002: &s.grpc} {
+		var err error
+		if *vip, err = s.VIP(ctx, namespace, "helloworld", port); err != nil {
+			t.Fatal(err)
+		}
 	}
-	s.vip = vip
 }
 
 func (s *scenario) reachesPodsDirectly(ctx context.Context, t *testing.T) {

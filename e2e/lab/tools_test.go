@@ -80,24 +80,22 @@ func syncRow(table, proxy string) (map[string]string, error) {
 func (s *scenario) showsItsConfiguration(ctx context.Context, t *testing.T) {
 	proxy := s.waitReady(ctx, t, waypointPods, 1)[0].Name + "." + namespace
 	for _, c := range []struct{ command, want string }{
-		{"proxy-config cluster", "helloworld.default.svc.cluster.local"},
-		{"proxy-config endpoint", "envoy://connect_originate/" + s.hello[0].Status.PodIP + ":5000"},
-		{"proxy-config listener", "15008"},
-		{"proxy-config route", "inbound-vip|5000|http|helloworld.default.svc.cluster.local"},
-		{"proxy-config secret", "ROOTCA"},
-		{"proxy-config bootstrap", waypoint},
-		{"proxy-config eds", "helloworld"},
-		{"proxy-config all", "connect_terminate"},
-		{"proxy-config log", "rbac"},
-		{"proxy-config log --level rbac:debug", "rbac: debug"},
-		{"proxy-config log --reset", "rbac: warning"},
-		{"experimental envoy-stats", "server.state"},
-		{"experimental envoy-stats -o prom", "istio_build"},
-		{"experimental describe pod", "Pod: "},
+		{"proxy-config cluster PROXY", "helloworld.default.svc.cluster.local"},
+		{"proxy-config endpoint PROXY", "envoy://connect_originate/" + s.hello[0].Status.PodIP + ":5000"},
+		{"proxy-config listener PROXY", "15008"},
+		{"proxy-config route PROXY", "inbound-vip|5000|http|helloworld.default.svc.cluster.local"},
+		{"proxy-config secret PROXY", "ROOTCA"},
+		{"proxy-config bootstrap PROXY", waypoint},
+		{"proxy-config eds PROXY", "helloworld"},
+		{"proxy-config all PROXY", "connect_terminate"},
+		{"proxy-config log PROXY", "rbac"},
+		{"proxy-config log PROXY --level rbac:debug", "rbac: debug"},
+		{"proxy-config log PROXY --reset", "rbac: warning"},
+		{"experimental envoy-stats PROXY", "server.state"},
+		{"experimental envoy-stats PROXY -o prom", "istio_build"},
+		{"experimental describe pod PROXY", "Pod: "},
 	} {
-		words := strings.Fields(c.command) // the proxy comes after the two words of the command
-		args := append([]string{words[0], words[1], proxy}, words[2:]...)
-		out, err := s.Istioctl(ctx, args...)
+		out, err := s.Istioctl(ctx, strings.Fields(strings.Replace(c.command, "PROXY", proxy, 1))...)
 		if err != nil {
 			t.Error(err)
 		} else if !strings.Contains(out, c.want) {
