@@ -25,7 +25,7 @@ type options struct {
 	binary   []byte
 	ca       []byte // PEM; nil for none
 	tag      string // repository:tag
-	platform string // os/arch
+	platform string // os/arch; "" is the binary's
 	created  time.Time
 }
 
@@ -205,23 +205,26 @@ func canonical(repository string) string {
 	return "docker.io/" + repository
 }
 
-// checkBinary returns the architecture of platform if the binary can run there: the image has no loader and no libc.
+// machines are the platforms that the project is built for.
+var machines = map[elf.Machine]string{elf.EM_X86_64: "linux/amd64", elf.EM_AARCH64: "linux/arm64"}
+
+// checkBinary returns the binary's architecture if it can run in the image, which has no loader and no libc, and on platform, if that is given.
 func checkBinary(binary []byte, platform string) (string, error) {
-	machine, ok := map[string]elf.Machine{"linux/amd64": elf.EM_X86_64, "linux/arm64": elf.EM_AARCH64}[platform]
-	if !ok {
-		return "", fmt.Errorf("-platform %q: want linux/amd64 or linux/arm64", platform)
-	}
 	f, err := elf.NewFile(bytes.NewReader(binary))
 	if err != nil {
 		return "", fmt.Errorf("-binary: not a Linux binary: %w", err)
 	}
-	if f.Machine != machine {
-		return "", fmt.Errorf("-binary is for %s, -platform is %s: build it with GOOS and GOARCH set, or say -platform", f.Machine, platform)
+	is, ok := machines[f.Machine]
+	if !ok {
+		return "", fmt.Errorf("-binary is for %s: want linux/amd64 or linux/arm64", f.Machine)
+	}
+	if platform != "" && platform != is {
+		return "", fmt.Errorf("-binary is for %s, -platform is %s: build it with GOOS and GOARCH set", is, platform)
 	}
 	for _, p := range f.Progs {
 		if p.Type == elf.PT_INTERP {
 			return "", errors.New("-binary is linked dynamically and would not start in the image: build it with CGO_ENABLED=0")
 		}
 	}
-	return strings.TrimPrefix(platform, "linux/"), nil
+	return strings.TrimPrefix(is, "linux/"), nil
 }

@@ -255,8 +255,8 @@ func TestRefused(t *testing.T) {
 		"missing binary":       {"-binary", filepath.Join(dir, "none"), "no such file"},
 		"a script":             {"-binary", script, "not a Linux binary"},
 		"for Windows":          {"-binary", windows, "not a Linux binary"},
-		"other architecture":   {"-platform", "linux/arm64", "-binary is for EM_X86_64"},
-		"unknown architecture": {"-platform", "linux/s390x", `-platform "linux/s390x"`},
+		"other architecture":   {"-platform", "linux/arm64", "-binary is for linux/amd64"},
+		"unknown architecture": {"-platform", "linux/s390x", "-platform is linux/s390x"},
 		"no tag":               {"-tag", "a/b", "want repository:tag"},
 		"tag of a port":        {"-tag", "registry.example:5000/b", "want repository:tag"},
 		"no slash":             {"-tag", "waypoint:1", "has no slash"},
@@ -286,8 +286,9 @@ func TestRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	files, _ := untar(t, read(t, out))
-	if name := parse[index](t, files["index.json"].data).Manifests[0].Annotations["io.containerd.image.name"]; name != "registry.example:5000/b:1" {
-		t.Errorf("containerd's name is %s", name)
+	at := parse[index](t, files["index.json"].data).Manifests[0]
+	if name := at.Annotations["io.containerd.image.name"]; name != "registry.example:5000/b:1" || *at.Platform != (platform{"amd64", "linux"}) {
+		t.Errorf("containerd's name is %s, platform %v", name, at.Platform)
 	}
 }
 

@@ -25,7 +25,7 @@ func run(args []string, epoch string) error {
 	binary := flags.String("binary", "", "static Linux binary that becomes /usr/local/bin/pilot-agent and /usr/local/bin/waypoint")
 	tag := flags.String("tag", "", "name of the image with its tag, e.g. registry.example/gowaypoint/waypoint:0.1.0")
 	out := flags.String("out", "", "tarball to write")
-	platform := flags.String("platform", "linux/amd64", "linux/amd64 or linux/arm64; the binary's")
+	platform := flags.String("platform", "", "linux/amd64 or linux/arm64, to be sure that the binary is for it; empty takes what the binary is for")
 	ca := flags.String("ca", systemCA, "CA bundle for servers outside the mesh; empty for none")
 	if err := flags.Parse(args); err != nil {
 		return err
