@@ -22,9 +22,10 @@ type reader struct {
 	window   int64 // the connection's receive window
 	consumed int64 // what has not been given back of it
 
-	touched []*Stream // to be woken at the end of the batch
-	queued  int64     // bytes that the batch has put into queues
-	acked   bool      // our SETTINGS are in force
+	touched      []*Stream // to be woken at the end of the batch
+	queued       int64     // bytes that the batch has put into queues
+	acked        bool      // our SETTINGS are in force
+	earlyRefused int       // streams beyond the limit, opened before the peer had seen it
 }
 
 // dataFrame is the DATA frame that the reader is in the middle of.
@@ -386,8 +387,16 @@ func (c *Conn) resetUnknown(id uint32, code message.ResetCode) error {
 	if !c.out.control(c.opts.Limits.MaxQueuedControls, func(b []byte) []byte { return appendRSTStream(b, id, code) }) {
 		return errFlooded
 	}
+	if r := &c.reader; code == message.RefusedStream && !r.acked && r.earlyRefused < maxEarlyRefused {
+		r.earlyRefused++
+		return nil
+	}
 	return c.spendReset()
 }
+
+// maxEarlyRefused is how many streams beyond the limit a client may open before it has seen our SETTINGS without that being
+// held against it: Envoy knows no limit until then, and opens a stream for each request of a burst.
+const maxEarlyRefused = 10_000
 
 // idle tells whether a stream has not been opened yet.
 func (c *Conn) idle(id uint32) bool {
