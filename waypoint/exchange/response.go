@@ -193,6 +193,9 @@ func (e *exchange) endResponse(trailer *header.Fields) {
 // cutOff is a response that ended before its end: the client must see that, so its stream is reset.
 func (e *exchange) cutOff(err error) {
 	if e.clientGone() {
+		// One that asked for the connection to be closed leaves as soon as it has counted the last byte, which may be before we
+		// have seen the end ourselves. That is an answer like any other.
+		e.ended = e.sentAllAnnounced()
 		return
 	}
 	f := e.resetFailure(err)
@@ -205,6 +208,13 @@ func (e *exchange) cutOff(err error) {
 	}
 	e.lease.Stream.Reset(message.Cancel)
 	e.down.Reset(message.InternalError)
+}
+
+// sentAllAnnounced tells whether the client has been sent as many bytes as the head's content-length says. Without one only the
+// end of the message tells the client that it has all.
+func (e *exchange) sentAllAnnounced() bool {
+	length, err := strconv.ParseUint(e.resp.Fields.Value(header.ContentLength), 10, 63)
+	return err == nil && e.rec.BytesSent == length
 }
 
 // switchProtocols carries bytes both ways after a 101, until both sides have ended or one of them breaks.
