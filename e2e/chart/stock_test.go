@@ -1,6 +1,8 @@
 package chart
 
 import (
+	"encoding/json"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -14,14 +16,15 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// istioDir is where the module cache has the Istio that this module is pinned to.
+// istioDir is the source of the Istio that this module is pinned to, in the module cache. It is fetched if it is not there.
 func istioDir(t *testing.T) string {
 	t.Helper()
-	out, err := exec.CommandContext(t.Context(), "go", "list", "-m", "-f", "{{.Dir}}", "istio.io/istio").Output()
-	if err != nil || strings.TrimSpace(string(out)) == "" {
-		t.Fatalf("where is istio.io/istio? (go mod download fetches it) %q %v", out, err)
+	out, err := exec.CommandContext(t.Context(), "go", "mod", "download", "-json", "istio.io/istio").Output()
+	var module struct{ Dir, Error string }
+	if err := errors.Join(err, json.Unmarshal(out, &module)); err != nil || module.Dir == "" {
+		t.Fatalf("no source of istio.io/istio: %v %s", err, module.Error)
 	}
-	return strings.TrimSpace(string(out))
+	return module.Dir
 }
 
 // stockObjects are the objects that Istio's own test expects of its waypoint template, for a Gateway default/namespace in network-1. That
