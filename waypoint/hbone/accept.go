@@ -21,7 +21,7 @@ type Acceptor struct {
 	H2 func() h2.Options
 	// Handler serves one stream. conn is the same for all streams of a connection.
 	Handler func(s *h2.Stream, conn *Conn)
-	// Opened fills conn.Data when a connection has passed its handshake.
+	// Opened fills conn.Data when a connection has passed its handshake; nil: nobody does.
 	Opened func(conn *Conn)
 	// Parked is told how many idle tunnels have just given their goroutines back; nil: nobody is.
 	Parked func(n int)
@@ -103,7 +103,9 @@ func (a *Acceptor) serve(raw net.Conn) {
 		return
 	}
 	conn := &Conn{ID: id, TLS: c.ConnectionState(), Local: raw.LocalAddr(), Remote: raw.RemoteAddr()}
-	a.Opened(conn)
+	if a.Opened != nil {
+		a.Opened(conn)
+	}
 	conn.h2 = h2.NewServer(c, a.H2(), func(s *h2.Stream) { a.Handler(s, conn) })
 
 	a.mu.Lock()
