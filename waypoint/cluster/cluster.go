@@ -20,6 +20,7 @@ type Cluster struct {
 	dns   *resolution      // DNS clusters only
 	// reviews runs while hosts are ejected.
 	reviews *time.Timer
+	queue   queue
 
 	rr    atomic.Uint64 // round robin's place
 	swrr  smooth        // weighted round robin's state
@@ -31,6 +32,7 @@ type Stats struct {
 	RequestsTotal     atomic.Uint64
 	RequestsActive    atomic.Int64
 	RetriesActive     atomic.Int64
+	PendingActive     atomic.Int64 // requests that wait for a connection because of max_connections
 	ConnectionsTotal  atomic.Uint64
 	ConnectionsActive atomic.Int64
 	ConnectFailures   atomic.Uint64

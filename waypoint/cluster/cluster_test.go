@@ -26,6 +26,9 @@ func single(t *testing.T, cfg *program.Cluster) (*Manager, *Cluster) {
 	m := NewManager(Options{})
 	t.Cleanup(m.Close)
 	cfg.Name = "c"
+	if cfg.Limits == (program.CircuitBreakers{}) {
+		cfg.Limits = program.CircuitBreakers{MaxConnections: unlimited, MaxPending: unlimited, MaxRequests: unlimited, MaxRetries: unlimited}
+	}
 	m.Update(&program.Program{Clusters: map[string]*program.Cluster{"c": cfg}})
 	return m, m.Get("c")
 }
@@ -194,9 +197,24 @@ func backend2(t *testing.T, release chan struct{}) (addr string, conns *int, mu 
 
 // 250 requests at once need three connections of 100 streams, made once each and not one per request.
 func TestHTTP2PoolSharesConnections(t *testing.T) {
+	if n := connectionsFor250(t, unlimited); n < 3 || n > 5 {
+		t.Errorf("%d connections for 250 streams", n)
+	}
+}
+
+// With max_connections they wait for room on the one that there is.
+func TestHTTP2MaxConnections(t *testing.T) {
+	if n := connectionsFor250(t, 1); n != 1 {
+		t.Errorf("%d connections, want max_connections 1", n)
+	}
+}
+
+func connectionsFor250(t *testing.T, limit uint32) int {
+	t.Helper()
 	release := make(chan struct{})
 	addr, conns, mu := backend2(t, release)
-	_, c := single(t, &program.Cluster{Protocol: program.UpstreamHTTP2, Endpoints: []*program.Endpoint{endpoint(addr, 1, 0, 0)}})
+	_, c := single(t, &program.Cluster{Protocol: program.UpstreamHTTP2, Endpoints: []*program.Endpoint{endpoint(addr, 1, 0, 0)},
+		Limits: program.CircuitBreakers{MaxConnections: limit, MaxPending: unlimited, MaxRequests: unlimited}})
 	h := c.Hosts()[0]
 	var wg sync.WaitGroup
 	failed := make(chan error, 250)
@@ -240,9 +258,7 @@ func TestHTTP2PoolSharesConnections(t *testing.T) {
 	}
 	mu.Lock()
 	defer mu.Unlock()
-	if *conns < 3 || *conns > 5 {
-		t.Errorf("%d connections for 250 streams", *conns)
-	}
+	return *conns
 }
 
 func TestConnectFailureSaysWhichHop(t *testing.T) {

@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -142,25 +143,35 @@ func (h *Host) TryAcquire(downstream message.Version) (l Lease, ok bool) {
 	return Lease{}, false
 }
 
-// Acquire makes a connection, or waits for room on one that multiplexes, and returns a stream on it.
-// Errors are *ConnectError.
+// Acquire makes a connection, or waits for room on one that multiplexes, and returns a stream on it. With max_connections open, the
+// request waits for one of them. Errors are *ConnectError, and ErrOverflow when too many wait already.
 func (h *Host) Acquire(ctx context.Context, downstream message.Version) (Lease, error) {
 	h.used.Store(time.Now().UnixNano())
+	l, err := h.acquire(ctx, downstream)
+	if !errors.Is(err, errNoSlot) {
+		return l, err
+	}
+	return h.cluster.wait(ctx, h, func() (Lease, error) {
+		if l, ok := h.TryAcquire(downstream); ok {
+			return l, nil
+		}
+		return h.acquire(ctx, downstream)
+	})
+}
+
+func (h *Host) acquire(ctx context.Context, downstream message.Version) (Lease, error) {
 	cfg := h.cluster.Config()
 	if h.wantsHTTP2(downstream) {
-		s, err := h.pool2().open(ctx, h.Key, func(ctx context.Context) (message.Conn, error) {
-			return h.connect(ctx, cfg)
-		}, poolConfig{http2: program.HTTP2{}, idle: cfg.IdleTimeout, maxRequests: cfg.MaxRequests, opened: h.connOpened, closed: h.connClosed})
+		s, err := h.pool2().open(ctx, h.Key, h.dial, poolConfig{http2: cfg.HTTP2, idle: cfg.IdleTimeout, maxRequests: cfg.MaxRequests, closed: h.connClosed})
 		if err != nil {
 			return Lease{}, err
 		}
 		return Lease{Stream: s, Host: h, Fresh: true}, nil
 	}
-	conn, err := h.connect(ctx, cfg)
+	conn, err := h.dial(ctx)
 	if err != nil {
 		return Lease{}, err
 	}
-	h.connOpened()
 	h.mu.Lock()
 	h.open++
 	h.mu.Unlock()
@@ -168,11 +179,27 @@ func (h *Host) Acquire(ctx context.Context, downstream message.Version) (Lease, 
 	return Lease{Stream: c.h1.Stream(), Host: h, Fresh: true, c: c}, nil
 }
 
+// dial makes a connection for the pool; connClosed is due when it ends. errNoSlot: there are as many as there may be.
+func (h *Host) dial(ctx context.Context) (message.Conn, error) {
+	if !h.takeConnection() {
+		return nil, errNoSlot
+	}
+	conn, err := h.connect(ctx, h.cluster.Config())
+	if err != nil {
+		h.connClosed()
+		return nil, err
+	}
+	h.Stats.ConnectTotal.Add(1)
+	h.cluster.Stats.ConnectionsTotal.Add(1)
+	return conn, nil
+}
+
 // Release gives the connection back to the pool if it can carry another request, and closes it if not.
 func (l *Lease) Release() {
 	c := l.c
-	if c == nil {
-		return // HTTP/2: the stream ends by itself
+	if c == nil { // HTTP/2: the stream ends by itself, and leaves room for another
+		l.Host.cluster.queue.wake(l.Host)
+		return
 	}
 	l.c = nil
 	h := l.Host
@@ -186,6 +213,7 @@ func (l *Lease) Release() {
 		c.since = time.Now()
 		h.idle = append(h.idle, c)
 		h.mu.Unlock()
+		h.cluster.queue.wake(h)
 		return
 	}
 	h.open--
@@ -221,16 +249,11 @@ func (h *Host) pool2() *Pool {
 	return h.h2
 }
 
-func (h *Host) connOpened() {
-	h.Stats.ConnectTotal.Add(1)
-	h.Stats.ConnectActive.Add(1)
-	h.cluster.Stats.ConnectionsTotal.Add(1)
-	h.cluster.Stats.ConnectionsActive.Add(1)
-}
-
+// connClosed takes back what takeConnection counted.
 func (h *Host) connClosed() {
 	h.Stats.ConnectActive.Add(-1)
 	h.cluster.Stats.ConnectionsActive.Add(-1)
+	h.cluster.queue.wake(h)
 }
 
 // defaultIdle is Envoy's idle timeout of an upstream connection.

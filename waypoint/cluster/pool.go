@@ -45,7 +45,6 @@ type poolConfig struct {
 	http2       program.HTTP2
 	idle        time.Duration
 	maxRequests uint32
-	opened      func()
 	closed      func()
 }
 
@@ -151,9 +150,6 @@ func (p *Pool) connect(ctx context.Context, key string, dial func(context.Contex
 	c := &poolConn{cfg: cfg}
 	o.OnGoAway = func(*h2.Conn) { p.remove(key, c) }
 	c.Conn = h2.NewClient(conn, o)
-	if cfg.opened != nil {
-		cfg.opened()
-	}
 	go func() {
 		_ = c.Serve() // the streams on it learn of the error
 		p.remove(key, c)

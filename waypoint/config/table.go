@@ -37,7 +37,7 @@ type rule struct {
 	path  string
 	class Class
 	why   string
-	// compiledTo is the identifier that the line names, where a pending line has taken the place of class and why.
+	// compiledTo is the identifiers that the line names, where a pending line has taken the place of class and why.
 	compiledTo string
 	// elsewhere: who compiles the field refuses what it concerns, which may be less than the chain.
 	elsewhere bool
@@ -118,8 +118,8 @@ func parseTable(text string) (*table, error) {
 			if class == Refused {
 				r.why, r.elsewhere = strings.CutPrefix(r.why, "route: ")
 			}
-			if p := t.pending[cols[2]]; p != nil && class == Honoured {
-				r.class, r.why, r.compiledTo = p.class, p.why, cols[2]
+			if class == Honoured {
+				t.suspend(r)
 			}
 			if err := t.enter(r); err != nil {
 				return nil, fmt.Errorf("fields.txt:%d: %w", i+1, err)
@@ -127,6 +127,17 @@ func parseTable(text string) (*table, error) {
 		}
 	}
 	return t, nil
+}
+
+// suspend takes the honour from a field as long as an identifier that it needs is pending.
+func (t *table) suspend(r *rule) {
+	needs := r.why
+	for _, id := range strings.Split(needs, " + ") {
+		if p := t.pending[id]; p != nil {
+			r.class, r.why, r.compiledTo = p.class, p.why, needs
+			return
+		}
+	}
 }
 
 // addWhole enters a line that is about an identifier or a type as a whole.
