@@ -205,6 +205,18 @@ func (p *ports) drain(grace time.Duration) {
 	}
 }
 
+// counts sums the acceptors' statistics.
+func (p *ports) counts() (accepted uint64, active int64, failed uint64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, a := range p.acceptor {
+		accepted += a.Stats.Accepted.Load()
+		active += a.Stats.Active.Load()
+		failed += a.Stats.HandshakeFailed.Load()
+	}
+	return accepted, active, failed
+}
+
 func (p *ports) streams() int {
 	p.mu.Lock()
 	acceptors := slices.Clone(p.acceptor)

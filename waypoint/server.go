@@ -137,6 +137,9 @@ func New(cfg Config) (*Server, error) {
 		return nil, fmt.Errorf("waypoint: %w", err)
 	}
 	s.xds = client
+	if err := s.registry.Proxy.Register(newCollector(s)); err != nil {
+		return nil, fmt.Errorf("waypoint: metrics: %w", err)
+	}
 	return s, nil
 }
 

@@ -6,10 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"net"
 	"os"
 	"path/filepath"
 	"runtime"
+	"runtime/debug"
 	"strconv"
 	"strings"
 
@@ -35,8 +37,22 @@ func proxyCommand() *cobra.Command {
 	}
 }
 
-// memoryShare of the container's limit is the garbage collector's: what pilot-agent sets. GOMEMLIMIT in the environment wins.
+// memoryShare of the container's limit is the garbage collector's, as in pilot-agent; the rest is the kernel's, whose socket
+// buffers count against the same limit.
 const memoryShare = 0.9
+
+// limitMemory takes the memory limit from the container. A smaller GOMEMLIMIT in the environment wins; an equal one is what
+// the stock template sets, and would leave nothing for the kernel.
+func limitMemory(log *slog.Logger) {
+	container, err := memlimit.FromCgroup()
+	if err != nil {
+		log.Debug("the container has no memory limit", "error", err)
+		return
+	}
+	if set := debug.SetMemoryLimit(-1); set < 0 || uint64(set) >= container {
+		debug.SetMemoryLimit(int64(float64(min(container, math.MaxInt64)) * memoryShare))
+	}
+}
 
 func proxy(ctx context.Context, args []string) error {
 	flags, _, err := bootstrap.ParseFlags(args)
@@ -56,9 +72,7 @@ func proxy(ctx context.Context, args []string) error {
 	if b.Concurrency > 0 {
 		runtime.GOMAXPROCS(b.Concurrency)
 	}
-	if _, err := memlimit.Set(memlimit.WithRatio(memoryShare)); err != nil && !errors.Is(err, memlimit.ErrNoLimit) {
-		log.Debug("no memory limit taken from the container", "error", err)
-	}
+	limitMemory(log)
 
 	store := identity.NewStore(identity.StoreOptions{Root: b.Root, Log: log, Debounce: b.FileDebounce})
 	defer store.Close()

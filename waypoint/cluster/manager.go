@@ -63,6 +63,9 @@ func (m *Manager) Get(name string) *Cluster { return (*m.clusters.Load())[name] 
 // All returns the current clusters by name; the map must not be changed.
 func (m *Manager) All() map[string]*Cluster { return *m.clusters.Load() }
 
+// TunnelConns is the number of open HBONE connections to endpoints.
+func (m *Manager) TunnelConns() int { return m.tunnels.Conns() }
+
 // Update adopts a Program's clusters: known ones get the new configuration and keep their state. Clusters that the Program does
 // not have stay until Prune, because requests that began with the Program before may still be on their way to them.
 func (m *Manager) Update(p *program.Program) {
