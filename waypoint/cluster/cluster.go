@@ -96,7 +96,7 @@ func (c *Cluster) setLocked(cfg *program.Cluster, endpoints []*program.Endpoint)
 		}
 		h := c.hosts[ep.Key]
 		if h == nil {
-			h = &Host{cluster: c, Key: ep.Key}
+			h = &Host{cluster: c, Key: ep.Key, born: time.Now()}
 		}
 		h.setEndpoint(ep)
 		hosts[ep.Key] = h

@@ -97,7 +97,7 @@ func (m *Manager) connectTLS(ctx context.Context, below message.Conn, t *program
 		below.Reset(message.Cancel)
 		return nil, &ConnectError{Hop: "TLS", Err: err}
 	}
-	c := tls.Client(hbone.NetConn(below), cfg)
+	c := hbone.TLSClient(hbone.NetConn(below), cfg)
 	if err := c.HandshakeContext(ctx); err != nil {
 		below.Reset(message.Cancel)
 		return nil, &ConnectError{Hop: "TLS", Err: err}

@@ -17,6 +17,7 @@ type Host struct {
 	Key     string
 	Stats   HostStats
 	cluster *Cluster
+	born    time.Time // for slow start
 	ep      atomic.Pointer[program.Endpoint]
 	active  atomic.Int64 // requests and TCP sessions in flight
 	outlier outlier

@@ -2,9 +2,11 @@ package cluster
 
 import (
 	"errors"
+	"math"
 	"math/rand/v2"
 	"net/netip"
 	"sync"
+	"time"
 
 	"github.com/gowaypoint/gowaypoint/waypoint/program"
 )
@@ -31,7 +33,7 @@ var ErrNoHealthyHost = errors.New("no healthy upstream")
 // by weight when weights differ; RANDOM. Envoy's LEAST_REQUEST with differing weights is a weighted round robin whose weights
 // fall with the load; ours draws by weight and compares by load, which gives the same shares without a queue to keep.
 // RING_HASH and MAGLEV look the request's hash up in a table of the hosts. With LB.LocalityWeighted a locality is drawn first, by
-// weight. Hosts that outlier detection has ejected count as unhealthy.
+// weight. Hosts that outlier detection has ejected count as unhealthy, and new ones get less while slow start lasts.
 func (c *Cluster) Pick(p *PickContext) (*Host, error) {
 	v := c.view.Load()
 	if v.original != nil {
@@ -129,6 +131,33 @@ func (c *Cluster) pickOnce(v *view, p *PickContext, attempt int) *Host {
 	if len(l.hosts) == 1 {
 		return l.hosts[0]
 	}
+	h := c.pickFrom(v, l)
+	if s := v.cfg.LB.SlowStart; s != nil {
+		for range slowStartDraws {
+			if rand.Float64() < h.warmth(s) {
+				break
+			}
+			h = c.pickFrom(v, l)
+		}
+	}
+	return h
+}
+
+// slowStartDraws bounds how often a new host is passed over for another draw: where all hosts are new, four of five picks end before
+// the bound, and the fifth takes what it drew last.
+const slowStartDraws = 16
+
+// warmth is the part of its share that a host gets as yet: drawing again with the rest gives each host weight × warmth.
+func (h *Host) warmth(s *program.SlowStart) float64 {
+	age := time.Since(h.born)
+	if age >= s.Window {
+		return 1
+	}
+	return max(s.MinWeight, math.Pow(float64(max(age, 0))/float64(s.Window), 1/s.Aggression))
+}
+
+// pickFrom picks by the policy alone.
+func (c *Cluster) pickFrom(v *view, l *hostSet) *Host {
 	switch v.cfg.LB.Policy {
 	case program.RoundRobin:
 		if l.uniform {

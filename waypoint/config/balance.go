@@ -53,12 +53,33 @@ func loadBalancing(c *clusterv3.Cluster) (program.LB, error) {
 	if w := c.GetMaglevLbConfig().GetTableSize(); w != nil {
 		lb.MaglevTable = w.GetValue()
 	}
+	switch lb.Policy {
+	case program.LeastRequest:
+		lb.SlowStart = slowStart(c.GetLeastRequestLbConfig().GetSlowStartConfig())
+	case program.RoundRobin:
+		lb.SlowStart = slowStart(c.GetRoundRobinLbConfig().GetSlowStartConfig())
+	}
 	common := c.GetCommonLbConfig()
 	if p := common.GetHealthyPanicThreshold(); p != nil {
 		lb.PanicThreshold = p.GetValue()
 	}
 	lb.LocalityWeighted = common.GetLocalityWeightedLbConfig() != nil
 	return lb, nil
+}
+
+// slowStart fills in Envoy's defaults.
+func slowStart(c *clusterv3.Cluster_SlowStartConfig) *program.SlowStart {
+	if c.GetSlowStartWindow().AsDuration() <= 0 {
+		return nil
+	}
+	s := &program.SlowStart{Window: c.GetSlowStartWindow().AsDuration(), Aggression: 1, MinWeight: 0.1}
+	if a := c.GetAggression().GetDefaultValue(); a > 0 {
+		s.Aggression = a
+	}
+	if p := c.GetMinWeightPercent(); p != nil {
+		s.MinWeight = min(max(p.GetValue()/100, 0), 1)
+	}
+	return s
 }
 
 // circuitBreakers reads the thresholds of default priority; no route of a waypoint has the other.

@@ -193,6 +193,16 @@ type LB struct {
 	MaglevTable    uint64
 	// LocalityWeighted: pick a locality by weight first.
 	LocalityWeighted bool
+	// SlowStart is for LEAST_REQUEST and ROUND_ROBIN; nil: a new endpoint gets its full share at once.
+	SlowStart *SlowStart
+}
+
+// SlowStart lets the share of a new endpoint grow: its weight counts by max(MinWeight, (age/Window)^(1/Aggression)) until it is as
+// old as Window.
+type SlowStart struct {
+	Window     time.Duration
+	Aggression float64 // more than 0; Envoy's default is 1, linear
+	MinWeight  float64 // from 0 to 1; Envoy's default is 0.1
 }
 
 // LBPolicy is Cluster.lb_policy.
