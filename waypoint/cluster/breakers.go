@@ -150,6 +150,14 @@ func (c *Cluster) wait(ctx context.Context, h *Host, try func() (Lease, error)) 
 	}
 }
 
+// wake tells somebody who waits that something has become free at h. Where nobody waits it costs a look: who begins to wait counts
+// in PendingActive before the try that would find what is free.
+func (c *Cluster) wake(h *Host) {
+	if c.Stats.PendingActive.Load() > 0 {
+		c.queue.wake(h)
+	}
+}
+
 // wake tells the first one that waits for h, or else the first one, to try again.
 func (q *queue) wake(h *Host) {
 	q.mu.Lock()

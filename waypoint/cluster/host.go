@@ -199,7 +199,7 @@ func (h *Host) dial(ctx context.Context) (message.Conn, error) {
 func (l *Lease) Release() {
 	c := l.c
 	if c == nil { // HTTP/2: the stream ends by itself, and leaves room for another
-		l.Host.cluster.queue.wake(l.Host)
+		l.Host.cluster.wake(l.Host)
 		return
 	}
 	l.c = nil
@@ -214,7 +214,7 @@ func (l *Lease) Release() {
 		c.since = time.Now()
 		h.idle = append(h.idle, c)
 		h.mu.Unlock()
-		h.cluster.queue.wake(h)
+		h.cluster.wake(h)
 		return
 	}
 	h.open--
@@ -254,7 +254,7 @@ func (h *Host) pool2() *Pool {
 func (h *Host) connClosed() {
 	h.Stats.ConnectActive.Add(-1)
 	h.cluster.Stats.ConnectionsActive.Add(-1)
-	h.cluster.queue.wake(h)
+	h.cluster.wake(h)
 }
 
 // defaultIdle is Envoy's idle timeout of an upstream connection.
