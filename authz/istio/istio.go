@@ -34,8 +34,8 @@ type Target struct {
 	RootNamespace string
 	// Objects are the Services and ServiceEntries behind the chain. None for a chain of workload traffic.
 	Objects []Object
-	// TrustDomains are the mesh's trust domain and its aliases: a principal of one of them is taken for all of them. With
-	// fewer than two, principals stay as they are written.
+	// TrustDomains are the mesh's trust domain and its aliases: a principal of one of them, or of cluster.local, is taken for
+	// all of them. With none, principals stay as they are written.
 	TrustDomains []string
 	// TCP translates for a port that is not HTTP.
 	TCP bool

@@ -187,7 +187,7 @@ func remoteIP(v string) (*rbacv3.Principal, error) {
 // aliases writes a principal of one of the mesh's trust domains once for each of them. A trust domain with a wildcard, and
 // one of another mesh, stay as they are.
 func (t *translator) aliases(principals []string) []string {
-	if len(t.target.TrustDomains) < 2 {
+	if len(t.target.TrustDomains) == 0 {
 		return principals
 	}
 	var out []string
