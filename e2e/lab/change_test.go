@@ -7,7 +7,11 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -174,7 +178,7 @@ func (s *scenario) rollsOut(ctx context.Context, t *testing.T) {
 	select {
 	case at := <-goneAway:
 		// What is pooled in ztunnels leaves by this and nothing else.
-		if after := at.Sub(exit.Asked); after < 0 || after > time.Second {
+		if after := at.Sub(exit.Asked); after < 0 || after > 2*time.Second { // of 5: a slow machine, not the end of the drain
 			t.Errorf("GOAWAY came %v after SIGTERM, want it at once", after)
 		}
 	default:
@@ -218,4 +222,35 @@ spec:
 		t.Errorf("%d certificates in %v with a life of %v each, want at least 3", len(seen), 2*ttl, ttl)
 	}
 	load.check(t)
+}
+
+// answersNoErrors reads the access logs of all waypoints there have been: what
+// a client has not noticed because it was tried again shows here.
+func (s *scenario) answersNoErrors(_ context.Context, t *testing.T) {
+	files, err := filepath.Glob(s.Runner.Log(namespace, waypoint+"-*"))
+	if err != nil || len(files) < 3 { // the first, its successor, and the one with short-lived certificates
+		t.Fatalf("logs of waypoints: %q, %v", files, err)
+	}
+	requests, errors := 0, 0
+	answer := regexp.MustCompile(`^\[[^]]+\] "[^"]*" (\d+) (\S+) `)
+	for _, file := range files {
+		log, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for line := range strings.Lines(string(log)) {
+			found := answer.FindStringSubmatch(line)
+			if found == nil {
+				continue
+			}
+			requests++
+			// DC is a client that leaves what has no end: a stream, a WebSocket.
+			if code, flags := found[1], found[2]; code >= "500" || flags != "-" && flags != "DC" {
+				if errors++; errors <= 5 {
+					t.Errorf("%s: %s", filepath.Base(file), line)
+				}
+			}
+		}
+	}
+	t.Logf("%d lines in %d access logs, %d errors", requests, len(files), errors)
 }

@@ -138,9 +138,6 @@ func settleIn() error {
 	if err := takeOver(os.Getenv(envPrograms)); err != nil {
 		return err
 	}
-	if out, err := exec.Command("ip", "link", "set", "lo", "up").CombinedOutput(); err != nil {
-		return fmt.Errorf("ip link set lo up (is iproute2 installed?): %w: %s", err, out)
-	}
 	return nil
 }
 

@@ -65,6 +65,7 @@ func TestWaypoint(t *testing.T) {
 		{"the waypoint crashes and is restarted", s.restarts},
 		{"the waypoint is replaced while requests flow", s.rollsOut},
 		{"certificates rotate while requests flow", s.rotatesCertificates},
+		{"the access logs tell of no error", s.answersNoErrors},
 	} {
 		t.Run(step.name, func(t *testing.T) { step.run(ctx, t) })
 	}

@@ -1,17 +1,17 @@
 package runner
 
 import (
-	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 	"os"
-	"os/exec"
 	"runtime"
 	"strings"
 	"sync"
 
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -32,11 +32,11 @@ type Network struct {
 // prefix becomes the node's own; pods get the ones that follow it.
 func NewNetwork(prefix netip.Prefix) (*Network, error) {
 	n := &Network{prefix: prefix, last: prefix.Addr()}
-	return n, ip(
-		"link add "+bridge+" type bridge",
-		"addr add "+prefix.String()+" dev "+bridge,
-		"link set "+bridge+" up",
-	)
+	link := &netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: bridge}}
+	if err := netlink.LinkAdd(link); err != nil {
+		return nil, fmt.Errorf("making the bridge %s: %w", bridge, err)
+	}
+	return n, errors.Join(up("lo"), address(bridge, prefix), up(bridge))
 }
 
 // Node is the address under which pods reach the node.
@@ -60,34 +60,64 @@ func (n *Network) Add() (*Sandbox, error) {
 		return nil, fmt.Errorf("no address left in %s", n.prefix.Masked())
 	}
 
-	// Interface names have 15 bytes at most: take the address itself.
-	name := "p" + strings.ReplaceAll(addr.String(), ".", "-")
-	if err := ip(
-		"netns add "+name,
-		"link add "+name+" type veth peer name eth0 netns "+name,
-		"link set "+name+" master "+bridge+" up",
-	); err != nil {
-		return nil, err
-	}
-	file, err := os.Open("/run/netns/" + name)
+	file, err := newNamespace()
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("making a network namespace: %w", err)
 	}
-	s := &Sandbox{IP: addr, name: name, file: file}
-	err = ip(
-		"-n "+name+" link set lo up",
-		fmt.Sprintf("-n %s addr add %s/%d dev eth0", name, addr, n.prefix.Bits()),
-		"-n "+name+" link set eth0 up",
-		"-n "+name+" route add default via "+n.Node().String(),
-	)
-	return s, err
+	// Interface names have 15 bytes at most: take the address itself.
+	s := &Sandbox{IP: addr, name: "p" + strings.ReplaceAll(addr.String(), ".", "-"), file: file}
+	if err := s.plugIn(netip.PrefixFrom(addr, n.prefix.Bits()), n.Node()); err != nil {
+		return nil, errors.Join(fmt.Errorf("network of %s: %w", addr, err), file.Close())
+	}
+	return s, nil
+}
+
+// plugIn joins the namespace to the bridge by a pair of interfaces.
+func (s *Sandbox) plugIn(addr netip.Prefix, node netip.Addr) error {
+	master, err := netlink.LinkByName(bridge)
+	if err != nil {
+		return err
+	}
+	if err := netlink.LinkAdd(&netlink.Veth{
+		LinkAttrs: netlink.LinkAttrs{Name: s.name, MasterIndex: master.Attrs().Index},
+		PeerName:  "eth0", PeerNamespace: netlink.NsFd(int(s.file.Fd())),
+	}); err != nil {
+		return err
+	}
+	if err := up(s.name); err != nil {
+		return err
+	}
+	return s.Do(func() error {
+		if err := errors.Join(up("lo"), address("eth0", addr), up("eth0")); err != nil {
+			return err
+		}
+		return netlink.RouteAdd(&netlink.Route{Gw: node.AsSlice()})
+	})
+}
+
+// newNamespace makes a network namespace, which lasts as long as the file is
+// open or a process is in it.
+func newNamespace() (file *os.File, err error) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		runtime.LockOSThread() // for ever, as in Do
+		if err = unix.Unshare(unix.CLONE_NEWNET); err == nil {
+			file, err = os.Open("/proc/thread-self/ns/net")
+		}
+	}()
+	<-done
+	return file, err
 }
 
 // Remove takes the namespace away. Sockets that are open in it keep working
 // among themselves but reach nobody.
 func (s *Sandbox) Remove() error {
-	_ = s.file.Close() // read-only
-	return ip("link del "+s.name, "netns del "+s.name)
+	link, err := netlink.LinkByName(s.name)
+	if err == nil {
+		err = netlink.LinkDel(link)
+	}
+	return errors.Join(err, s.file.Close())
 }
 
 // Do calls f on a thread that is inside the namespace: sockets made and
@@ -130,15 +160,22 @@ func (s *Sandbox) Dial(ctx context.Context, address string) (c net.Conn, err err
 	return c, err
 }
 
-// ip runs iproute2 once for each command.
-func ip(commands ...string) error {
-	for _, c := range commands {
-		var out bytes.Buffer
-		cmd := exec.Command("ip", strings.Fields(c)...)
-		cmd.Stderr = &out
-		if err := cmd.Run(); err != nil {
-			return fmt.Errorf("ip %s: %w: %s", c, err, strings.TrimSpace(out.String()))
-		}
+// up switches an interface of the current namespace on.
+func up(name string) error {
+	link, err := netlink.LinkByName(name)
+	if err == nil {
+		err = netlink.LinkSetUp(link)
 	}
-	return nil
+	return err
+}
+
+// address gives an interface of the current namespace its address.
+func address(name string, prefix netip.Prefix) error {
+	link, err := netlink.LinkByName(name)
+	if err != nil {
+		return err
+	}
+	return netlink.AddrAdd(link, &netlink.Addr{IPNet: &net.IPNet{
+		IP: prefix.Addr().AsSlice(), Mask: net.CIDRMask(prefix.Bits(), prefix.Addr().BitLen()),
+	}})
 }
