@@ -422,3 +422,29 @@ func (pattern) Read(p []byte) (int, error) {
 	}
 	return len(p), nil
 }
+
+// A TCP session that a new policy does not allow ends; Envoy would keep it.
+func TestPolicyChangeEndsTCPSession(t *testing.T) {
+	m := sampleMesh(t, withoutPolicy)
+	m.hbonePod(podV1, greeter)
+	m.endpoints("inbound-vip|9000|tcp|helloworld.default.svc.cluster.local", podV1+":9000")
+	m.start(waypoint.Drain{Grace: 100 * time.Millisecond})
+	conn, err := m.client("sleep").tunnel(tcpVIP)
+	must(t, err)
+	r := bufio.NewReader(conn)
+	if line, err := r.ReadString('\n'); line != "220 who are you?\n" {
+		t.Fatalf("%q %v", line, err)
+	}
+	m.ads.load("config/testdata/lds.json") // the policy is back
+	ended := make(chan error, 1)
+	go func() { _, err := r.ReadByte(); ended <- err }()
+	select {
+	case err := <-ended:
+		var reset *message.ResetError
+		if !errors.As(err, &reset) {
+			t.Errorf("the session ended with %v", err)
+		}
+	case <-time.After(5 * time.Second):
+		t.Error("the session goes on although nobody may have it")
+	}
+}

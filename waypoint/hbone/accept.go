@@ -92,7 +92,7 @@ func (a *Acceptor) serve(raw net.Conn) {
 		_ = raw.Close()
 		return
 	}
-	c := tls.Server(raw, cfg)
+	c := TLSServer(raw, cfg)
 	ctx, cancel := context.WithTimeout(context.Background(), handshakeTimeout)
 	err = c.HandshakeContext(ctx)
 	cancel()

@@ -1,9 +1,9 @@
 package hbone
 
 import (
-	"crypto/tls"
 	"io"
 	"net"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -31,7 +31,7 @@ func (c *netConn) CloseWrite() error {
 // Reset makes the kernel send RST, so that the peer does not take a cut-off stream for a finished one.
 func (c *netConn) Reset(message.ResetCode) {
 	below := c.Conn
-	if t, ok := below.(*tls.Conn); ok {
+	if t, ok := below.(interface{ NetConn() net.Conn }); ok {
 		below = t.NetConn()
 	}
 	switch b := below.(type) {
@@ -51,7 +51,7 @@ func (c *netConn) OnReset(func(*message.ResetError)) {}
 // came while nobody asked is of no use for another request. Behind TLS any waiting record counts.
 func (c *netConn) Readable() bool {
 	below := c.Conn
-	if t, ok := below.(*tls.Conn); ok {
+	if t, ok := below.(interface{ NetConn() net.Conn }); ok {
 		below = t.NetConn()
 	}
 	switch b := below.(type) {
@@ -70,14 +70,12 @@ func NetConn(c message.Conn) net.Conn {
 	if n, ok := c.(*netConn); ok {
 		return n.Conn
 	}
-	t := &tunnelConn{Conn: c}
-	c.OnReset(func(*message.ResetError) { t.gone.Store(true) })
-	return t
+	return &tunnelConn{Conn: c}
 }
 
 type tunnelConn struct {
 	message.Conn
-	gone atomic.Bool
+	noWrite atomic.Bool
 
 	mu    sync.Mutex
 	timer *time.Timer
@@ -108,8 +106,24 @@ func (c *tunnelConn) SetDeadline(t time.Time) error {
 
 func (c *tunnelConn) SetReadDeadline(t time.Time) error { return c.SetDeadline(t) }
 
-// SetWriteDeadline: crypto/tls sets one for its close_notify alert, which must not outlive the connection.
-func (c *tunnelConn) SetWriteDeadline(t time.Time) error { return c.SetDeadline(t) }
+// SetWriteDeadline in the past makes writes fail and leaves reading alone: that is how crypto/tls ends its side after the
+// close_notify alert. One in the future, which it sets for that alert, resets the tunnel when it passes.
+func (c *tunnelConn) SetWriteDeadline(t time.Time) error {
+	if !t.IsZero() && time.Until(t) <= 0 {
+		c.noWrite.Store(true)
+		return c.SetDeadline(time.Time{})
+	}
+	c.noWrite.Store(false)
+	return c.SetDeadline(t)
+}
+
+// Write fails after a deadline for writing has passed.
+func (c *tunnelConn) Write(p []byte) (int, error) {
+	if c.noWrite.Load() {
+		return 0, os.ErrDeadlineExceeded
+	}
+	return c.Conn.Write(p)
+}
 
 type tunnelAddr struct{}
 
