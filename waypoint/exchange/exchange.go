@@ -45,6 +45,7 @@ type exchange struct {
 	choice  *route.WeightedCluster
 	cluster *cluster.Cluster
 	tried   []*cluster.Host
+	retry   retryState
 
 	body  requestBody
 	lease cluster.Lease
@@ -64,7 +65,7 @@ type exchange struct {
 	timedOut timeoutKind
 	timeout  *time.Timer   // the request's
 	limit    time.Duration // that timeout, until it runs
-	sentAt   time.Time     // the request had come completely
+	sent     time.Duration // from Record.Start until the request had come completely; 0: it has not
 	// generation counts the requests that have used this memory, so that a late timer knows it is late.
 	generation uint64
 
@@ -132,23 +133,22 @@ func (e *exchange) begin(end bool) {
 	e.grpc = isGRPC(e.req.Fields.Value(header.ContentType))
 	e.head = e.req.Method == "HEAD"
 
-	e.rec = telemetry.Record{
-		Start:               time.Now(),
-		Protocol:            protocol(e.down.Version()),
-		GRPC:                e.grpc,
-		RequestHeaders:      (*joined)(&e.req),
-		DownstreamRemote:    e.x.Conn.Remote,
-		DownstreamLocal:     e.x.Conn.Local,
-		ConnectionID:        e.x.Conn.ID,
-		RequestedServerName: e.x.Conn.RequestedServerName,
-		Source:              e.x.Conn.Peer,
-		FilterChain:         e.chain.Name,
-		Metadata:            (*metadata)(e),
-		FilterState:         (*state)(e),
-	}
-	e.rec.PeerPrincipal, _ = e.x.Conn.State.Get(filter.PeerPrincipalKey)
-	e.rec.LocalPrincipal, _ = e.x.Conn.State.Get(filter.LocalPrincipalKey)
-	e.rec.WireBytesReceived = wireSize(&e.req)
+	r, conn := &e.rec, e.x.Conn // field by field: release has emptied the Record, and it is too large to be copied
+	r.Start = time.Now()
+	r.Protocol = protocol(e.down.Version())
+	r.GRPC = e.grpc
+	r.RequestHeaders = (*joined)(&e.req)
+	r.DownstreamRemote = conn.Remote
+	r.DownstreamLocal = conn.Local
+	r.ConnectionID = conn.ID
+	r.RequestedServerName = conn.RequestedServerName
+	r.Source = conn.Peer
+	r.FilterChain = e.chain.Name
+	r.Metadata = (*metadata)(e)
+	r.FilterState = (*state)(e)
+	r.PeerPrincipal, _ = conn.State.Get(filter.PeerPrincipalKey)
+	r.LocalPrincipal, _ = conn.State.Get(filter.LocalPrincipalKey)
+	r.WireBytesReceived = wireSize(&e.req)
 	e.x.Request, e.x.Response, e.x.Record = &e.req, nil, &e.rec
 	e.body.begin(e, end)
 }
@@ -160,7 +160,7 @@ func (e *exchange) release() {
 	e.mu.Lock()
 	e.up, e.cancel, e.gone, e.timedOut = nil, nil, nil, noTimeout
 	e.generation++
-	e.timeout, e.limit, e.sentAt = nil, 0, time.Time{}
+	e.timeout, e.limit, e.sent = nil, 0, 0
 	e.mu.Unlock()
 	e.req.Reset()
 	e.resp.Reset()
@@ -175,6 +175,7 @@ func (e *exchange) release() {
 	e.tried = e.tried[:0]
 	e.body.release()
 	e.lease = cluster.Lease{}
+	e.retry = retryState{}
 	e.watched, e.requestTimer = false, nil
 	e.down, e.chain, e.http, e.env = nil, nil, nil, nil
 	pool.Put(e)
@@ -228,12 +229,22 @@ func (e *exchange) clientGone() bool {
 	return e.gone != nil
 }
 
-// setUpstream names the stream that a reset by the client ends; false: it has given up already.
-func (e *exchange) setUpstream(up message.Stream) bool {
+// beginAttempt names the stream that a reset by the client, or a timeout, ends. It tells whether either has come already. An
+// earlier attempt that ran out of its time does not count.
+func (e *exchange) beginAttempt(up message.Stream) (gone bool, timedOut timeoutKind) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.up = up
-	return e.gone == nil
+	if e.timedOut == perTryTimeout {
+		e.timedOut = noTimeout
+	}
+	return e.gone != nil, e.timedOut
+}
+
+func (e *exchange) endAttempt() {
+	e.mu.Lock()
+	e.up = nil
+	e.mu.Unlock()
 }
 
 func protocol(v message.Version) telemetry.Protocol {

@@ -219,15 +219,11 @@ func (e *exchange) attempt(policy *retryState, perTry time.Duration, n uint32) *
 		e.body.detach(lease.Stream)
 		e.lease.Release()
 	}()
-	if !e.setUpstream(lease.Stream) {
+	gone, timedOut := e.beginAttempt(lease.Stream)
+	defer e.endAttempt()
+	if gone || timedOut != noTimeout {
 		lease.Stream.Reset(message.Cancel)
-		return &failure{reason: "local reset"}
-	}
-	defer e.setUpstream(nil)
-	e.forgetPerTry()
-	if kind := e.timedOutKind(); kind != noTimeout {
-		lease.Stream.Reset(message.Cancel)
-		return &failure{timeout: kind}
+		return &failure{reason: "local reset", timeout: timedOut}
 	}
 	var perTryTimer *time.Timer
 	if perTry > 0 {

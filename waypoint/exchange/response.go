@@ -56,9 +56,9 @@ func (e *exchange) receive(policy *retryState, attempt uint32, perTry *time.Time
 // respond sends the endpoint's answer to the client.
 func (e *exchange) respond(up message.Stream, end bool) {
 	h := &e.resp
-	now := time.Now()
+	since := time.Since(e.rec.Start)
 	e.touch()
-	e.rec.ResponseDuration = telemetry.Took(now.Sub(e.rec.Start))
+	e.rec.ResponseDuration = telemetry.Took(since)
 	if e.rec.ResponseCodeDetails == "" {
 		e.rec.ResponseCodeDetails = "via_upstream"
 	}
@@ -66,8 +66,8 @@ func (e *exchange) respond(up message.Stream, end bool) {
 	e.noteGRPC(&h.Fields)
 	if !e.http.SuppressEnvoyHeaders {
 		var took time.Duration
-		if sent := e.sentTime(); !sent.IsZero() {
-			took = max(now.Sub(sent), 0)
+		if sent := e.sentAfter(); sent > 0 {
+			took = max(since-sent, 0)
 		}
 		e.rec.UpstreamServiceTime = telemetry.Took(took)
 		h.Fields.Set(header.XEnvoyUpstreamServiceTime, milliText(took))
@@ -105,10 +105,10 @@ func milliText(d time.Duration) string {
 	return strconv.FormatInt(d.Milliseconds(), 10)
 }
 
-func (e *exchange) sentTime() time.Time {
+func (e *exchange) sentAfter() time.Duration {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return e.sentAt
+	return e.sent
 }
 
 func (e *exchange) noteUpstream(status int) {

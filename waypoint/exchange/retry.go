@@ -29,8 +29,10 @@ type retryState struct {
 // defaultBackoff is Envoy's base interval of retries; the longest is ten times as much.
 const defaultBackoff = 25 * time.Millisecond
 
+// retryPolicy fills in e.retry, which is the exchange's own so that none is allocated.
 func (e *exchange) retryPolicy(f *route.Forward) *retryState {
-	s := &retryState{}
+	s := &e.retry
+	*s = retryState{}
 	if r := f.Retry; r != nil {
 		*s = retryState{on: r.On, statuses: r.Statuses, max: r.Max, skipPrevious: r.SkipPrevious, hostAttempts: r.HostAttempts,
 			base: r.BackoffBase, limit: r.BackoffMax, headers: r.RetriableHeaders}
@@ -44,8 +46,8 @@ func (e *exchange) retryPolicy(f *route.Forward) *retryState {
 		s.on |= route.ParseRetryOn(v)
 		s.max = max(s.max, 1)
 	}
-	if s.on != 0 {
-		if n, err := strconv.ParseUint(h.Value(header.XEnvoyMaxRetries), 10, 32); err == nil {
+	if v := h.Value(header.XEnvoyMaxRetries); v != "" && s.on != 0 { // nearly always absent, and its parser's error allocates
+		if n, err := strconv.ParseUint(v, 10, 32); err == nil {
 			s.max = uint32(n)
 		}
 	}
@@ -221,6 +223,9 @@ func (e *exchange) timeouts(f *route.Forward, s *retryState) (whole, perTry time
 }
 
 func millis(v string) (time.Duration, bool) {
+	if v == "" {
+		return 0, false // nearly always, and the parser's error allocates
+	}
 	n, err := strconv.ParseUint(v, 10, 31)
 	return time.Duration(n) * time.Millisecond, err == nil
 }

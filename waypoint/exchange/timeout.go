@@ -19,8 +19,9 @@ func (e *exchange) startTimeout(d time.Duration) {
 
 // requestComplete notes that the client's request has ended, and starts its timeout. The pump may call it.
 func (e *exchange) requestComplete() {
+	took := max(time.Since(e.rec.Start), 1)
 	e.mu.Lock()
-	e.sentAt = time.Now()
+	e.sent = took
 	d := e.limit
 	e.limit = 0
 	e.mu.Unlock()
@@ -81,13 +82,4 @@ func (e *exchange) timedOutKind() timeoutKind {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return e.timedOut
-}
-
-// forgetPerTry makes room for another attempt after one ran out of its time.
-func (e *exchange) forgetPerTry() {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.timedOut == perTryTimeout {
-		e.timedOut = noTimeout
-	}
 }

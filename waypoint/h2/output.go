@@ -18,6 +18,7 @@ type output struct {
 	buf *outputBuffer // nil when empty: an idle connection holds none
 	gen uint64        // counts buffers, so that a stream knows whether its last frame is still in this one
 
+	usual    int   // bytes of the last batches
 	controls int   // control frames in buf
 	window   int64 // the connection's sending window
 	waiting  int   // streams that wait in space
@@ -41,15 +42,34 @@ type output struct {
 
 type outputBuffer struct{ b []byte }
 
-var outputBuffers = sync.Pool{New: func() any { return &outputBuffer{b: make([]byte, 0, 4<<10)} }}
+// outputSizes: a few heads, the answers of a batch, a busy connection, and all that a body's writer may queue: outputBound and
+// the frame that goes beyond it. A buffer grows by moving into the next size, so that the memory of either is used again.
+// The pools may be shared by all connections; they hold memory, no state.
+var (
+	outputSizes = [...]int{4 << 10, 16 << 10, 64 << 10, outputBound + defaultMaxFrameSize + 4<<10}
+	outputPools [len(outputSizes)]sync.Pool
+)
+
+// newOutputBuffer returns an empty buffer for n bytes, as far as there are buffers of that size.
+func newOutputBuffer(n int) *outputBuffer {
+	class := 0
+	for class < len(outputSizes)-1 && n > outputSizes[class] {
+		class++
+	}
+	if b, ok := outputPools[class].Get().(*outputBuffer); ok {
+		return b
+	}
+	return &outputBuffer{b: make([]byte, 0, outputSizes[class])}
+}
 
 func freeOutputBuffer(b *outputBuffer) {
-	// A large buffer goes back only if it was used as such; else small connections would come to hold large ones.
-	if cap(b.b) > 32<<10 && len(b.b) < cap(b.b)/8 {
-		return
+	for class, size := range outputSizes {
+		if cap(b.b) == size {
+			b.b = b.b[:0]
+			outputPools[class].Put(b)
+			return
+		}
 	}
-	b.b = b.b[:0]
-	outputBuffers.Put(b)
 }
 
 func (o *output) init() {
@@ -61,10 +81,30 @@ func (o *output) init() {
 // pending returns the buffer that frames are appended to. Callers hold mu.
 func (o *output) pending() *outputBuffer {
 	if o.buf == nil {
-		o.buf = outputBuffers.Get().(*outputBuffer)
+		o.buf = newOutputBuffer(o.usual)
 	}
 	return o.buf
 }
+
+// reserve makes room for n more bytes in the pending buffer. Callers hold mu. Whoever appends a little may do without: append
+// finds memory by itself.
+func (o *output) reserve(n int) {
+	b := o.pending()
+	if len(b.b)+n <= cap(b.b) {
+		return
+	}
+	larger := newOutputBuffer(len(b.b) + n)
+	if len(b.b)+n > cap(larger.b) {
+		return // beyond all sizes: a head of many fields
+	}
+	larger.b = append(larger.b, b.b...)
+	o.buf = larger
+	freeOutputBuffer(b)
+}
+
+// wroteBatch notes how much one Write took, so that the next buffer has the right size at once; it forgets slowly, since batches
+// differ.
+func (o *output) wroteBatch(n int) { o.usual = max(n, o.usual-o.usual/8) }
 
 // Write is where the HPACK encoder puts its bytes.
 func (o *output) Write(p []byte) (int, error) {
@@ -148,10 +188,12 @@ func (o *output) run(w io.Writer, wrote *atomic.Int64, drained func()) error {
 		if wasFull {
 			drained()
 		}
+		size := len(buf.b)
 		n, err := w.Write(buf.b)
 		wrote.Add(int64(n))
 		freeOutputBuffer(buf)
 		o.mu.Lock()
+		o.wroteBatch(size)
 		if err != nil {
 			o.err = err
 			return err

@@ -268,9 +268,13 @@ func (s *Stream) Write(p []byte) (n int, err error) {
 	return n, nil
 }
 
+// usualBlock is what most header blocks fit into; room for as much is made before one is encoded.
+const usualBlock = 512
+
 // frame appends a frame's header and remembers where it is. Callers hold out.mu.
 func (s *Stream) frame(length int, typ frameType, flags uint8) *outputBuffer {
 	o, w := &s.c.out, &s.send
+	o.reserve(frameHeaderLen + max(length, usualBlock))
 	b := o.pending()
 	w.lastAt, w.lastGen, w.hasFrame = len(b.b), o.gen, true
 	b.b = appendFrameHeader(b.b, length, typ, flags, s.id)

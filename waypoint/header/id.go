@@ -136,17 +136,18 @@ var names = [idCount]string{
 	XIstioSource:                    "x-istio-source",
 }
 
-// maxNameLen is the length of the longest well-known name; [Lookup] does not hash anything longer.
+// maxNameLen is the length of the longest well-known name.
 const maxNameLen = len("x-envoy-upstream-rq-per-try-timeout-ms")
 
-var ids = func() map[string]ID {
-	m := make(map[string]ID, idCount)
+// byLength has the names of each length: a handful at most. Comparing those is faster than hashing, most of all for a name that
+// is not well known.
+var byLength = func() (t [maxNameLen + 1][]ID) {
 	for id, name := range names {
 		if name != "" {
-			m[name] = ID(id)
+			t[len(name)] = append(t[len(name)], ID(id))
 		}
 	}
-	return m
+	return t
 }()
 
 // Lookup returns the ID of a lower-case name, or [Other].
@@ -154,7 +155,13 @@ func Lookup(name string) ID {
 	if len(name) > maxNameLen {
 		return Other
 	}
-	return ids[name]
+	for _, id := range byLength[len(name)] {
+		// Names of one length often begin alike ("x-envoy-"), but hardly ever end alike.
+		if known := names[id]; known[len(known)-1] == name[len(name)-1] && known == name {
+			return id
+		}
+	}
+	return Other
 }
 
 // String returns the name that the ID stands for; "" for [Other].
