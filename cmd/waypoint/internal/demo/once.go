@@ -78,8 +78,10 @@ func Once(ctx context.Context, o Options) error {
 	}
 	fmt.Fprintf(o.Out, "%d of %d as expected\n", len(results)-bad, len(results))
 	if bad > 0 {
+		fmt.Fprintf(o.Out, "the waypoint's log: %s\n", s.logFile)
 		return ErrUnexpected
 	}
+	s.dropLog()
 	return nil
 }
 
@@ -185,6 +187,7 @@ func (r *result) check() {
 
 func printTable(out io.Writer, results []*result) {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	fmt.Fprintf(w, "  request\twho\texpected\tgot\tdecided by\t\n")
 	last := ""
 	for _, r := range results {
 		if r.step != last {
@@ -203,9 +206,12 @@ func printTable(out io.Writer, results []*result) {
 		if who == "" {
 			who = defaultCaller
 		}
-		fmt.Fprintf(w, "  %s\t%s\t%d %s\t%d %s\t%s\t%s\n", name, who, r.wantStatus, brief(r.wantBody), r.status, brief(r.body), r.policy, verdict)
+		want := r.wantBody
+		if r.method == http.MethodHead {
+			want = "" // HEAD has no body
+		}
+		fmt.Fprintf(w, "  %s\t%s\t%d %s\t%d %s\t%s\t%s\n", name, who, r.wantStatus, brief(want), r.status, brief(r.body), r.policy, verdict)
 	}
-	fmt.Fprintf(w, "\t\t\t\t\t\n  request\twho\texpected\tgot\tby\t\n")
 	_ = w.Flush() // a table that cannot be printed is not the demo's failure
 }
 

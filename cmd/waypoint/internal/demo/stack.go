@@ -172,6 +172,13 @@ func (s *stack) openLog() error {
 	return nil
 }
 
+// dropLog removes the log's file: all went well, and nobody will look for it.
+func (s *stack) dropLog() {
+	if s.logFile != "" {
+		_ = os.Remove(s.logFile) // a leftover in the temporary directory harms nobody
+	}
+}
+
 func (s *stack) accessLog() string { return filepath.Join(s.dir, "access.log") }
 
 func (s *stack) startControlPlane(ctx context.Context) error {

@@ -93,7 +93,7 @@ func (b *builder) candidates(r *manifests.Route, s *manifests.Service, p *manife
 	for i, rule := range r.Rules {
 		for _, m := range rule.Matches {
 			route := &routev3.Route{
-				Name: fmt.Sprintf("%s.%s.%d", r.Namespace, r.Name, i), Match: match(&m), Decorator: operation(s.Host(), p.Number),
+				Name: cmp.Or(rule.Name, fmt.Sprintf("%s.%s.%d", r.Namespace, r.Name, i)), Match: match(&m), Decorator: operation(s.Host(), p.Number),
 				Metadata: b.istioMetadata(map[string]any{"config": fmt.Sprintf(
 					"/apis/networking.istio.io/v1/namespaces/%s/virtual-service/%s~%d~%s", r.Namespace, r.Namespace, p.Number, s.Host())}),
 			}
@@ -241,7 +241,7 @@ func rewriteAction(a *routev3.RouteAction, r *manifests.Rewrite, m *manifests.Ma
 	switch {
 	case p == nil:
 	case p.Type == "ReplaceFullPath":
-		a.RegexRewrite = regexRewrite("/.*", p.Full)
+		a.RegexRewrite = regexRewrite("/.*", strings.ReplaceAll(p.Full, `\`, `\\`)) // a backslash would refer to a group
 	case p.Prefix == "" || p.Prefix == "/":
 		// The prefix goes with the slash after it, so that /v1/x becomes /x and not //x.
 		a.RegexRewrite = regexRewrite("^"+regexp.QuoteMeta(matchedPrefix(m))+"(/?)(.*)", `/\2`)

@@ -24,6 +24,7 @@ type Parent struct {
 
 // Rule is one rule of a route.
 type Rule struct {
+	Name     string // "" : none
 	Matches  []Match
 	Filters  []Filter
 	Backends []Backend
@@ -165,7 +166,7 @@ func (r *reader) httpRoute(d *document) error {
 }
 
 func (in *routeRule) compile(namespace string) (Rule, error) {
-	out := Rule{Matches: in.Matches, Filters: in.Filters}
+	out := Rule{Name: in.Name, Matches: in.Matches, Filters: in.Filters}
 	if len(out.Matches) == 0 {
 		out.Matches = []Match{{}}
 	}

@@ -242,17 +242,21 @@ func (r *reader) checkPolicies() []error {
 	for _, s := range r.mesh.Services {
 		t.Objects = append(t.Objects, istio.Object{Kind: "Service", Namespace: s.Namespace, Name: s.Name})
 	}
-	rules, err := istio.Compile(r.mesh.Policies, t)
-	if err != nil {
-		return []error{err}
-	}
 	var errs []error
-	for _, s := range rules.Skipped {
-		why := s.Why
-		if why == "targets other objects" {
-			why = "targets neither the waypoint nor a Service that uses it"
+	for _, p := range r.mesh.Policies {
+		at := r.seen["AuthorizationPolicy "+p.Namespace+"/"+p.Name]
+		rules, err := istio.Compile([]istio.Policy{p}, t)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", at, err))
+			continue
 		}
-		errs = append(errs, fmt.Errorf("%s: %s", r.seen["AuthorizationPolicy "+s.Namespace+"/"+s.Name], why))
+		for _, s := range rules.Skipped {
+			why := s.Why
+			if why == "targets other objects" {
+				why = "targets neither the waypoint nor a Service that uses it"
+			}
+			errs = append(errs, fmt.Errorf("%s: %s", at, why))
+		}
 	}
 	return errs
 }
