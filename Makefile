@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 BIN := bin
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/gowaypoint
-GOLANGCI_VERSION := v2.14.0
+GOLANGCI_VERSION := v2.15.0
 VERSION ?= 0.1.0
 LDFLAGS := -s -w -X main.version=$(VERSION)
 
@@ -27,11 +27,12 @@ lab: ## a real API server and istiod on this machine; needs root for network nam
 bench: ## beside a real Envoy, in one run
 	cd e2e && go run ./bench/cmd/bench
 
-lint: $(CACHE)/golangci-lint-$(GOLANGCI_VERSION)/golangci-lint
+lint: $(CACHE)/golangci-lint-$(GOLANGCI_VERSION)/golangci-lint ## both modules, and in e2e also what only the lab and a real Envoy run
 	test -z "$$(gofmt -l $$(git ls-files '*.go'))"
 	go vet ./...
-	cd e2e && go vet ./...
+	cd e2e && go vet ./... && go vet -tags lab,envoy ./...
 	$< run ./...
+	cd e2e && $< run --config ../.golangci.yaml --build-tags lab,envoy ./...
 
 # Built rather than downloaded: the module proxy is the only source that a build machine is sure to reach.
 $(CACHE)/golangci-lint-$(GOLANGCI_VERSION)/golangci-lint:
