@@ -30,6 +30,10 @@ type result struct {
 // Once starts the demo, makes the requests of the table, prints what came, and ends. Any answer but the expected one is
 // ErrUnexpected.
 func Once(ctx context.Context, o Options) error {
+	return once(ctx, o, scenario)
+}
+
+func once(ctx context.Context, o Options, scenario []step) error {
 	if o.Dir != "" {
 		return errors.New("--once has a scenario of its own: use it without -f")
 	}

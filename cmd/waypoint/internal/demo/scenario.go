@@ -70,5 +70,8 @@ var scenario = []step{
 		{method: "GET", path: "/old/page", wantStatus: 301, wantBody: "/hello", wantDetails: "direct_response"},
 		{method: "POST", path: "/old/page", wantStatus: 403, wantBody: denied, wantDetails: noAllow},
 	}},
+	{title: "only from addresses of pods (deny-strangers.yaml)", with: []string{"deny-strangers.yaml"}, probes: []probe{
+		passes("GET"), refused("POST"),
+	}},
 	{title: "everybody may GET, again", probes: []probe{get("v1"), get("v2"), refused("POST")}},
 }
