@@ -40,12 +40,14 @@ type exchange struct {
 	ran             int  // filters of the chain that have seen the request
 	bodies          []filter.Body
 
-	route   *route.Route
-	routed  bool
-	choice  *route.WeightedCluster
-	cluster *cluster.Cluster
-	tried   []*cluster.Host
-	retry   retryState
+	route    *route.Route
+	routed   bool
+	choice   *route.WeightedCluster
+	cluster  *cluster.Cluster
+	tried    []*cluster.Host
+	retrying bool     // the attempt to come has been allowed by the cluster's retry budget
+	cookies  []string // Set-Cookie values of hash policies
+	retry    retryState
 
 	body  requestBody
 	lease cluster.Lease
@@ -171,6 +173,7 @@ func (e *exchange) release() {
 	e.span = tracing.Span{}
 	e.noBody, e.headSent, e.ended, e.forwarding, e.ran, e.bodies = false, false, false, false, 0, e.bodies[:0]
 	e.route, e.routed, e.choice, e.cluster = nil, false, nil, nil
+	e.cookies = nil
 	clear(e.tried)
 	e.tried = e.tried[:0]
 	e.body.release()

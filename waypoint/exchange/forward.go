@@ -150,14 +150,14 @@ func (e *exchange) proxy(r *route.Route) {
 		e.startTimeout(timeout)
 		defer e.stopTimeout()
 	}
-	stats := &e.cluster.Stats
-	if limit := e.cluster.Config().Limits.MaxRequests; uint32(max(stats.RequestsActive.Load(), 0)) >= limit {
-		stats.Overflows.Add(1)
-		e.overflow()
-		return
-	}
+	pick := e.pickContext(r.Forward, policy)
 	for attempt := uint32(0); ; attempt++ {
-		failed := e.attempt(policy, perTry, attempt)
+		isRetry := e.retrying
+		e.retrying = false
+		failed := e.attempt(policy, pick, perTry, attempt)
+		if isRetry {
+			e.cluster.EndRetry()
+		}
 		if failed == nil {
 			break
 		}
@@ -165,6 +165,10 @@ func (e *exchange) proxy(r *route.Route) {
 			e.giveUp(failed, attempt)
 			break
 		}
+	}
+	if e.retrying { // allowed, but the client left before it began
+		e.retrying = false
+		e.cluster.EndRetry()
 	}
 	e.body.stop()
 }
@@ -184,8 +188,9 @@ type failure struct {
 }
 
 // attempt sends the request once. nil: the answer has gone to the client, as far as that was possible.
-func (e *exchange) attempt(policy *retryState, perTry time.Duration, n uint32) *failure {
-	host, err := e.cluster.Pick(&cluster.PickContext{OriginalDst: e.x.Conn.Local, Skip: e.tried, SkipAttempts: policy.hostAttempts})
+func (e *exchange) attempt(policy *retryState, pick cluster.PickContext, perTry time.Duration, n uint32) *failure {
+	pick.Skip = e.tried
+	host, err := e.cluster.Pick(&pick)
 	if err != nil {
 		e.reply(filter.Reply{Status: http.StatusServiceUnavailable, Body: "no healthy upstream", Details: "no_healthy_upstream",
 			Flag: telemetry.FlagNoHealthyUpstream})
@@ -202,18 +207,19 @@ func (e *exchange) attempt(policy *retryState, perTry time.Duration, n uint32) *
 	if len(host.Endpoint().Hops) > 1 {
 		e.rec.UpstreamLocalText = "envoy://internal_client_address/"
 	}
-	host.Begin()
+	if !host.TryBegin() {
+		e.overflow()
+		return nil
+	}
 	defer host.End()
 
 	lease, ok := host.TryAcquire(e.down.Version())
 	if !ok {
 		if lease, err = e.dial(host); err != nil {
-			if kind := e.timedOutKind(); kind != noTimeout {
-				return &failure{timeout: kind, reset: true}
-			}
-			return connectFailure(err)
+			return e.dialFailure(host, err)
 		}
 	}
+	host.Report(cluster.Connected)
 	e.lease = lease
 	defer func() {
 		e.body.detach(lease.Stream)
@@ -234,6 +240,9 @@ func (e *exchange) attempt(policy *retryState, perTry time.Duration, n uint32) *
 	if err := e.send(lease.Stream); err != nil {
 		// The endpoint may have answered and closed its side before it had read the request: the reading side knows.
 		e.env.Logger.Debug("request not sent completely", "endpoint", e.rec.UpstreamHost, "error", err)
+		if f := e.unsendable(lease.Stream, err); f != nil {
+			return f
+		}
 	}
 	return e.receive(policy, n, perTryTimer)
 }
@@ -254,6 +263,33 @@ func (e *exchange) dial(host *cluster.Host) (cluster.Lease, error) {
 	e.cancel = nil
 	e.mu.Unlock()
 	return lease, err
+}
+
+// dialFailure says what a connection that could not be had means. nil: the request has been answered.
+func (e *exchange) dialFailure(host *cluster.Host, err error) *failure {
+	switch kind := e.timedOutKind(); {
+	case kind != noTimeout:
+		return &failure{timeout: kind, reset: true}
+	case errors.Is(err, cluster.ErrOverflow):
+		e.overflow()
+		return nil
+	case !e.clientGone():
+		host.Report(cluster.ConnectFailed)
+	}
+	return connectFailure(err)
+}
+
+// pickContext is what load balancing may know of the request. The hash is that of the first attempt for all of them.
+func (e *exchange) pickContext(f *route.Forward, policy *retryState) cluster.PickContext {
+	p := cluster.PickContext{OriginalDst: e.x.Conn.Local, SkipAttempts: policy.hostAttempts}
+	if len(f.HashPolicies) > 0 {
+		p.Hash, p.HasHash = f.HashWithCookie(&e.req, e.x.Conn.Remote.Addr(), func(h *route.HashPolicy) string {
+			v := route.CookieValue(e.x.Conn.Remote, e.x.Conn.Local)
+			e.cookies = append(e.cookies, h.SetCookie(v))
+			return v
+		})
+	}
+	return p
 }
 
 func connectFailure(err error) *failure {
@@ -286,6 +322,24 @@ func (e *exchange) send(up message.Stream) error {
 		return err
 	}
 	return e.body.send(up)
+}
+
+// unsendable tells whether the codec itself refused to write the request: a head that the endpoint's protocol does not have, or an
+// upgrade that it does not offer; or the connection takes no more streams. The endpoint then knows nothing of it, so nobody must wait
+// for its answer. nil: the transport failed.
+func (e *exchange) unsendable(up message.Stream, err error) *failure {
+	var r *message.ResetError
+	switch {
+	case e.timedOutKind() != noTimeout || e.clientGone():
+		return nil
+	case errors.As(err, &r) && r.Refused():
+		// A GOAWAY came between the choice of the connection and the head.
+		return &failure{reason: "remote refused stream reset", refused: true, reset: true, flag: telemetry.FlagUpstreamRemoteReset}
+	case r != nil:
+		return nil
+	}
+	up.Reset(message.Cancel)
+	return &failure{reason: "local reset", transport: err.Error(), flag: telemetry.FlagLocalReset}
 }
 
 // resetFailure turns an error of the upstream stream into a failure.

@@ -113,7 +113,13 @@ func (e *exchange) writeHead(h *message.Head, end bool) error {
 func (e *exchange) decorate(h *message.Head) {
 	e.serverHeader(h)
 	if !h.Fields.Has(header.Date) {
-		h.Fields.AppendID(header.Date, e.env.date.get(time.Now()))
+		now := e.rec.Start
+		if d, ok := e.rec.ResponseDuration.Get(); ok { // the clock was read when the endpoint's answer came
+			now = now.Add(d)
+		} else {
+			now = time.Now()
+		}
+		h.Fields.AppendID(header.Date, e.env.date.get(now))
 	}
 	if r := e.route; r != nil && e.http.Tracer != nil && r.Operation != "" && r.PropagateOperation {
 		h.Fields.Set(header.XEnvoyDecoratorOperation, r.Operation)

@@ -2,6 +2,7 @@ package exchange
 
 import (
 	"net/http"
+	"strconv"
 	"strings"
 
 	"github.com/gowaypoint/gowaypoint/authz/pathnorm"
@@ -15,10 +16,13 @@ import (
 
 // prepare makes the head what filters, routes and the backend see; false: the request has been answered.
 func (e *exchange) prepare() bool {
-	if !e.checkTarget() || !e.checkUpgrade() || !e.normalisePath() {
+	if !e.checkTarget() || !e.normalisePath() {
 		return false
 	}
 	e.sanitise()
+	if !e.checkUpgrade() { // may route the request, so not before path and headers are what policy will see
+		return false
+	}
 	e.identify()
 	return true
 }
@@ -127,6 +131,9 @@ func (e *exchange) sanitise() {
 	}
 	if h.Scheme == "" {
 		h.Scheme = scheme
+	}
+	if local := e.x.Conn.Local; e.http.AppendXForwardedPort && local.IsValid() && !h.Fields.Has(header.XForwardedPort) {
+		h.Fields.AppendID(header.XForwardedPort, strconv.Itoa(int(local.Port())))
 	}
 }
 

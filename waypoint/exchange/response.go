@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/gowaypoint/gowaypoint/telemetry"
+	"github.com/gowaypoint/gowaypoint/waypoint/cluster"
 	"github.com/gowaypoint/gowaypoint/waypoint/header"
 	"github.com/gowaypoint/gowaypoint/waypoint/message"
 )
@@ -21,21 +22,22 @@ func (e *exchange) receive(policy *retryState, attempt uint32, perTry *time.Time
 		var err error
 		if end, err = up.ReadHead(h); err != nil {
 			up.Reset(message.Cancel)
-			return e.resetFailure(err)
+			f := e.resetFailure(err)
+			e.reportReset(f)
+			return f
 		}
 		if !h.Informational() {
 			break
 		}
-		if err := e.writeHead(h, false); err != nil {
-			break
-		}
-		if err := e.down.Flush(); err != nil {
-			break
+		if e.writeHead(h, false) != nil || e.down.Flush() != nil { // the client has gone
+			up.Reset(message.Cancel)
+			return &failure{reason: "local reset"}
 		}
 	}
 	if perTry != nil {
 		perTry.Stop()
 	}
+	e.reportAnswer(h.Status)
 	if policy.wantsAnswer(h) {
 		switch {
 		case attempt >= policy.max:
@@ -62,7 +64,9 @@ func (e *exchange) respond(up message.Stream, end bool) {
 	if e.rec.ResponseCodeDetails == "" {
 		e.rec.ResponseCodeDetails = "via_upstream"
 	}
-	e.noteUpstream(h.Status)
+	for _, c := range e.cookies {
+		h.Fields.Append("set-cookie", c)
+	}
 	e.noteGRPC(&h.Fields)
 	if !e.http.SuppressEnvoyHeaders {
 		var took time.Duration
@@ -111,12 +115,27 @@ func (e *exchange) sentAfter() time.Duration {
 	return e.sent
 }
 
-func (e *exchange) noteUpstream(status int) {
-	s := &e.lease.Host.Stats
+// reportAnswer tells outlier detection and statistics of an endpoint's answer.
+func (e *exchange) reportAnswer(status int) {
+	h := e.lease.Host
+	h.Report(cluster.OutcomeOf(status))
 	if status >= 500 {
-		s.RequestsError.Add(1)
+		h.Stats.RequestsError.Add(1)
 	} else {
-		s.RequestsSuccess.Add(1)
+		h.Stats.RequestsSuccess.Add(1)
+	}
+}
+
+// reportReset tells outlier detection of an attempt that got no answer; a client that left says nothing of the endpoint.
+func (e *exchange) reportReset(f *failure) {
+	h := e.lease.Host
+	switch {
+	case f.timeout != noTimeout:
+		h.Report(cluster.TimedOut)
+		h.Stats.RequestsTimeout.Add(1)
+	case f.reset:
+		h.Report(cluster.ConnectFailed)
+		h.Stats.RequestsError.Add(1)
 	}
 }
 

@@ -163,13 +163,14 @@ func (e *exchange) again(s *retryState, f *failure, attempt uint32) bool {
 	return !e.clientGone() && (kind == noTimeout || kind == perTryTimeout)
 }
 
-// retryBudget is the circuit breaker max_retries: how many retries of the cluster may be on their way.
+// retryBudget asks the cluster's circuit breaker for another attempt: max_retries, or a share of the requests. What it gives is
+// given back when that attempt ends; see proxy.
 func (e *exchange) retryBudget() bool {
-	active := e.cluster.Stats.RequestsActive.Load()
-	if limit := e.cluster.Config().Limits.MaxRetries; uint32(min(max(active, 0), 1<<31)) > limit && limit < 1<<31 {
+	if !e.cluster.TryRetry() {
 		e.rec.Flags.Set(telemetry.FlagUpstreamOverflow)
 		return false
 	}
+	e.retrying = true
 	return true
 }
 

@@ -42,11 +42,14 @@ type output struct {
 
 type outputBuffer struct{ b []byte }
 
+// largestData is the longest DATA frame that is sent to a peer that takes longer ones: what a copy of a body writes at once.
+const largestData = 32 << 10
+
 // outputSizes: a few heads, the answers of a batch, a busy connection, and all that a body's writer may queue: outputBound and
 // the frame that goes beyond it. A buffer grows by moving into the next size, so that the memory of either is used again.
 // The pools may be shared by all connections; they hold memory, no state.
 var (
-	outputSizes = [...]int{4 << 10, 16 << 10, 64 << 10, outputBound + defaultMaxFrameSize + 4<<10}
+	outputSizes = [...]int{4 << 10, 16 << 10, 64 << 10, outputBound + largestData + 4<<10}
 	outputPools [len(outputSizes)]sync.Pool
 )
 

@@ -256,7 +256,7 @@ func (s *Stream) Write(p []byte) (n int, err error) {
 		if err := s.mayWrite(true); err != nil {
 			return n, err
 		}
-		k := min(int64(len(p)-n), s.send.window, o.window, int64(o.peerMaxFrame))
+		k := min(int64(len(p)-n), s.send.window, o.window, int64(min(o.peerMaxFrame, largestData)))
 		b := s.frame(int(k), frameData, 0)
 		b.b = append(b.b, p[n:n+int(k)]...)
 		s.send.window -= k
