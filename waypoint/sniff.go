@@ -53,6 +53,9 @@ func sniff(c message.Conn, timeout time.Duration) (program.Sniffed, []byte, erro
 // knows; the codec then answers 426 or 400. Stricter in one point: a first word that is not in capitals is no method, so a
 // client of another protocol does not wait for a line that never ends. It gets the TCP chain, where an HTTP policy denies.
 func classify(b []byte) (p program.Sniffed, clear bool) {
+	if b, clear = skipEmptyLine(b); !clear {
+		return program.Unknown, false
+	}
 	if len(b) >= len(preface) && string(b[:len(preface)]) == preface {
 		return program.H2C, true
 	}
@@ -85,6 +88,22 @@ func classify(b []byte) (p program.Sniffed, clear bool) {
 		return program.HTTP11, true
 	}
 	return program.Unknown, true
+}
+
+// skipEmptyLine takes one empty line off, as every HTTP server does with one before a request (RFC 9112, 2.2): else a client could
+// take its requests past what the HTTP chain does. clear is false while it may still become one.
+func skipEmptyLine(b []byte) (rest []byte, clear bool) {
+	switch {
+	case bytes.HasPrefix(b, []byte("\r\n")):
+		b = b[2:]
+		return b, len(b) > 0
+	case len(b) > 0 && b[0] == '\n':
+		b = b[1:]
+		return b, len(b) > 0
+	case len(b) == 1 && b[0] == '\r':
+		return b, false
+	}
+	return b, true
 }
 
 // maxMethod is longer than any registered method.

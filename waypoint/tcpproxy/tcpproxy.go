@@ -76,6 +76,9 @@ func (env *Env) New(down message.Conn, info *filter.Conn, chain func() *program.
 // Serve runs the session to its end. prefix was read from the tunnel already.
 func (s *Session) Serve(prefix []byte) {
 	chain := s.chain()
+	if chain == nil { // gone since the tunnel was dispatched to it
+		chain = &program.Chain{}
+	}
 	env := s.env
 	env.Stats.Sessions.Add(1)
 	env.Stats.Active.Add(1)
