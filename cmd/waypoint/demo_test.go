@@ -118,4 +118,33 @@ func TestDemoReload(t *testing.T) {
 	if got := post(); got != 200 {
 		t.Errorf("POST after it was allowed: %d, want 200", got)
 	}
+
+	// What only the waypoint finds out is taken back as a whole.
+	route := filepath.Join(dir, "route.yaml")
+	broken := strings.Replace(aRoute, "VALUE", "'/('", 1)
+	if err := os.WriteFile(route, []byte(broken), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	out.await(t, "the waypoint refuses it:")
+	if got := post(); got != 200 {
+		t.Errorf("POST after a refused configuration: %d, want 200 as before", got)
+	}
+	if err := os.WriteFile(route, []byte(strings.Replace(aRoute, "VALUE", "/nothing", 1)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	out.await(t, "1 policies, 1 routes")
+	if got := post(); got != 404 {
+		t.Errorf("POST without a route: %d, want 404", got)
+	}
 }
+
+const aRoute = `
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: r}
+spec:
+  parentRefs: [{group: "", kind: Service, name: helloworld}]
+  rules:
+  - matches: [{path: {type: RegularExpression, value: VALUE}}]
+    backendRefs: [{name: helloworld, port: 5000}]
+`

@@ -101,7 +101,6 @@ func (e *entry) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			x.err = err
 			http.Error(w, err.Error(), http.StatusBadGateway)
 		},
-		ErrorLog: nil,
 	}
 	proxy.ServeHTTP(w, r)
 	x.latency = time.Since(x.at)

@@ -2,6 +2,7 @@ package demo
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -17,12 +18,18 @@ func (s *stack) apply(ctx context.Context, files []manifests.File) error {
 	if err != nil {
 		return err
 	}
-	if err := s.put(mesh); err != nil {
-		return err
-	}
+	old := s.mesh.Load()
 	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
 	defer cancel()
-	return s.awaitInForce(ctx)
+	err = s.put(mesh)
+	if err == nil {
+		err = s.awaitInForce(ctx)
+	}
+	if err != nil {
+		// Back to what was in force, so that the next change begins from something that works.
+		return errors.Join(err, s.put(old))
+	}
+	return nil
 }
 
 // settle is how long the waypoint may need from having a resource to serving by it: compiling takes milliseconds here.
@@ -31,7 +38,10 @@ const settle = 300 * time.Millisecond
 // awaitInForce waits until the waypoint has what the control plane holds, and then for the program made of it.
 func (s *stack) awaitInForce(ctx context.Context) error {
 	for {
-		missing := s.missing()
+		missing, err := s.missing()
+		if err != nil {
+			return err
+		}
 		if missing == "" {
 			break
 		}
@@ -49,30 +59,31 @@ func (s *stack) awaitInForce(ctx context.Context) error {
 	return nil
 }
 
-// missing names a resource that the waypoint does not have as the control plane holds it; "" when there is none.
-func (s *stack) missing() string {
+// missing names a resource that the waypoint does not have as the control plane holds it; "" when there is none. The error says
+// that the waypoint has refused one since the resources were put.
+func (s *stack) missing() (string, error) {
 	for _, t := range []string{xdsclient.TypeCluster, xdsclient.TypeEndpoint, xdsclient.TypeListener} {
 		snap := s.server.XDS().Snapshot(t)
-		if snap.LastError != "" {
-			return snap.LastError
+		if snap.LastError != "" && snap.LastErrorTime.After(s.putAt) {
+			return "", fmt.Errorf("the waypoint refuses it: %s", snap.LastError)
 		}
 		got := map[string]xdsclient.Entry{}
 		for _, e := range snap.Entries {
 			got[e.Name] = e
 		}
 		if len(got) != len(s.resources[t]) {
-			return fmt.Sprintf("%s: %d resources, not %d", t, len(got), len(s.resources[t]))
+			return fmt.Sprintf("%s: %d resources, not %d", t, len(got), len(s.resources[t])), nil
 		}
 		for name, want := range s.resources[t] {
 			e := got[name]
 			if e.Accepted == nil {
-				return name
+				return name, nil
 			}
 			m, err := e.Accepted.Message()
 			if err != nil || !proto.Equal(m, want) {
-				return name
+				return name, nil
 			}
 		}
 	}
-	return ""
+	return "", nil
 }

@@ -161,7 +161,7 @@ func (l *lines) watch() chan *exchange {
 	return c
 }
 
-// String is the line for an exchange.
+// text is the line for an exchange, with the reasons below it.
 func (x *exchange) text(why string) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s  %s  %s %s:%d%s  ", x.at.Format("15:04:05"), x.as.Account.Name, x.method, x.service.Name, x.port, x.uri)

@@ -55,6 +55,7 @@ type stack struct {
 	dir     string // temporary: the pod's file system
 	log     *slog.Logger
 	logFile string
+	level   slog.LevelVar // of the file; the admin page /logging changes it
 
 	ca          *ca.CA
 	control     *controlplane.Server
@@ -69,6 +70,7 @@ type stack struct {
 
 	mesh      atomic.Pointer[manifests.Mesh]
 	resources controlplane.Resources
+	putAt     time.Time  // when the control plane got them
 	address   netip.Addr // of the waypoint pod
 	closers   []func()   // in order of start
 }
@@ -167,7 +169,7 @@ func (s *stack) openLog() error {
 		return err
 	}
 	s.logFile = f.Name()
-	s.log = slog.New(slog.NewTextHandler(f, &slog.HandlerOptions{Level: slog.LevelInfo}))
+	s.log = slog.New(slog.NewTextHandler(f, &slog.HandlerOptions{Level: &s.level}))
 	s.closers = append(s.closers, func() { _ = f.Close() })
 	return nil
 }
@@ -209,7 +211,7 @@ func (s *stack) put(mesh *manifests.Mesh) error {
 		return err
 	}
 	s.mesh.Store(mesh)
-	s.resources = resources
+	s.resources, s.putAt = resources, time.Now()
 	return s.control.Set(resources)
 }
 
@@ -274,9 +276,8 @@ func (s *stack) startWaypoint(ctx context.Context, w manifests.Waypoint) error {
 
 // startAdmin opens the admin ports on loopback: the well-known ones where they are free.
 func (s *stack) startAdmin(ctx context.Context, wg *sync.WaitGroup, b *bootstrap.Bootstrap, quit func()) error {
-	level := new(slog.LevelVar)
 	addr := func(port int) string { return s.pickPort(fmt.Sprintf("127.0.0.1:%d", port)) }
-	s.admin = admin.New(s.o.Admin(s.server, b.Reports, level, quit), admin.Options{
+	s.admin = admin.New(s.o.Admin(s.server, b.Reports, &s.level, quit), admin.Options{
 		AdminAddr: addr(b.Ports.Admin), StatusAddr: addr(b.Ports.Status), HealthAddr: addr(b.Ports.Health), PrometheusAddr: addr(b.Ports.Prometheus),
 		Logger: s.log,
 	})

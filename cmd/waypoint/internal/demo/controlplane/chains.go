@@ -111,7 +111,7 @@ func statistics() *statsv1.PluginConfig {
 	return &statsv1.PluginConfig{DisableHostHeaderFallback: true, Reporter: statsv1.Reporter_SERVER_GATEWAY}
 }
 
-// LogLine are the fields of the demo's access log, from which it prints one line for each request.
+// logFields are the fields of the demo's access log, of which it prints a line for each request.
 var logFields = map[string]any{
 	"request_id": "%REQ(X-REQUEST-ID)%", "method": "%REQ(:METHOD)%", "path": "%REQ(X-ENVOY-ORIGINAL-PATH?:PATH)%",
 	"code": "%RESPONSE_CODE%", "details": "%RESPONSE_CODE_DETAILS%", "flags": "%RESPONSE_FLAGS%", "route": "%ROUTE_NAME%",
