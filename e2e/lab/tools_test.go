@@ -162,15 +162,23 @@ func (s *scenario) answersPilotAgentRequest(ctx context.Context, t *testing.T) {
 }
 
 // countsRequests scrapes the waypoint as Prometheus would, by the annotations
-// of its pod.
+// of its pod, and looks for what the steps before have sent: with every label
+// that dashboards group by.
 func (s *scenario) countsRequests(ctx context.Context, t *testing.T) {
 	pod := s.waitReady(ctx, t, waypointPods, 1)[0]
 	url := "http://" + pod.Status.PodIP + ":" + pod.Annotations["prometheus.io/port"] + pod.Annotations["prometheus.io/path"]
-	labels := []string{
-		`reporter="waypoint"`, `destination_service_name="helloworld"`, `destination_service_namespace="default"`,
-		`source_principal="` + SPIFFE(namespace, "client") + `"`, `source_workload="client"`, `request_protocol="http"`,
+	common := []string{
+		`reporter="waypoint"`, `connection_security_policy="mutual_tls"`, `response_flags="-"`,
+		`source_workload="client"`, `source_workload_namespace="default"`, `source_principal="` + SPIFFE(namespace, "client") + `"`,
+		`source_canonical_service="client"`, `source_canonical_revision="v1"`, `source_app="client"`, `source_version="v1"`, `source_cluster="Kubernetes"`,
+		`destination_service="helloworld.default.svc.cluster.local"`, `destination_service_name="helloworld"`, `destination_service_namespace="default"`,
 	}
-	eventually(t, 15*time.Second, func() error {
+	endpoint := []string{ // of what has reached one
+		`destination_workload="helloworld-v1"`, `destination_workload_namespace="default"`, `destination_principal="` + SPIFFE(namespace, "helloworld-v1") + `"`,
+		`destination_canonical_service="helloworld"`, `destination_canonical_revision="v1"`, `destination_app="helloworld"`, `destination_version="v1"`, `destination_cluster="Kubernetes"`,
+	}
+	nobody := []string{`destination_workload="unknown"`, `destination_principal="unknown"`}
+	eventually(t, 15*time.Second, func() error { // TCP is reported every 5 seconds
 		answer, err := http.Get(url)
 		if err != nil {
 			return err
@@ -180,9 +188,24 @@ func (s *scenario) countsRequests(ctx context.Context, t *testing.T) {
 		if err != nil {
 			return err
 		}
-		for _, code := range []string{"200", "403"} {
-			if !hasSeries(string(text), "istio_requests_total", append(labels, `response_code="`+code+`"`)) {
-				return fmt.Errorf("%s has no istio_requests_total with %s and code %s, only\n%s", url, labels, code, lines(string(text), "istio_requests_total{"))
+		for _, want := range []struct {
+			name   string
+			labels []string
+			target []string
+		}{
+			{"istio_requests_total", []string{`request_protocol="http"`, `response_code="200"`}, endpoint},
+			{"istio_requests_total", []string{`request_protocol="http"`, `response_code="403"`}, nobody},
+			{"istio_requests_total", []string{`request_protocol="grpc"`, `response_code="200"`, `grpc_response_status="0"`}, nil},
+			{"istio_requests_total", []string{`request_protocol="grpc"`, `grpc_response_status="7"`}, nobody},
+			{"istio_request_duration_milliseconds_bucket", []string{`response_code="200"`, `le="10000"`}, endpoint},
+			{"istio_request_bytes_count", []string{`response_code="200"`}, endpoint},
+			{"istio_response_bytes_sum", []string{`response_code="200"`}, endpoint},
+			{"istio_tcp_connections_opened_total", []string{`request_protocol="tcp"`}, nil},
+			{"istio_tcp_received_bytes_total", []string{`request_protocol="tcp"`}, nil},
+		} {
+			labels := slices.Concat(common, want.labels, want.target)
+			if !hasSeries(string(text), want.name, labels) {
+				return fmt.Errorf("%s has no %s with %s, only\n%s", url, want.name, labels, lines(string(text), want.name+"{"))
 			}
 		}
 		return nil
