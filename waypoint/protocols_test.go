@@ -71,7 +71,8 @@ func TestGRPCInterop(t *testing.T) {
 	interop.DoServerStreaming(ctx, tc)
 	interop.DoPingPong(ctx, tc)
 	interop.DoEmptyStream(ctx, tc)
-	interop.DoTimeoutOnSleepingServer(ctx, tc)
+	// Not DoTimeoutOnSleepingServer: client and server both watch its deadline of a millisecond, and a server that is faster
+	// resets the stream, which a proxy has to report as UNAVAILABLE.
 	interop.DoCancelAfterBegin(ctx, tc)
 	interop.DoCancelAfterFirstResponse(ctx, tc)
 	interop.DoCustomMetadata(ctx, tc)

@@ -244,10 +244,17 @@ func (e *exchange) beginAttempt(up message.Stream) (gone bool, timedOut timeoutK
 	return e.gone != nil, e.timedOut
 }
 
+// endAttempt takes the stream away from those who would reset it. Whoever has decided to and not done so yet comes too late: the
+// connection may be another request's by then, so it must not be used again.
 func (e *exchange) endAttempt() {
 	e.mu.Lock()
+	up := e.up
 	e.up = nil
+	ending := e.gone != nil || e.timedOut != noTimeout
 	e.mu.Unlock()
+	if ending && up != nil {
+		up.Reset(message.Cancel)
+	}
 }
 
 func protocol(v message.Version) telemetry.Protocol {

@@ -23,8 +23,22 @@ func (e *exchange) prepare() bool {
 	if !e.checkUpgrade() { // may route the request, so not before path and headers are what policy will see
 		return false
 	}
+	e.expect()
 	e.identify()
 	return true
+}
+
+// expect answers Expect: 100-continue itself unless proxy_100_continue leaves that to the backend, which istiod asks for.
+func (e *exchange) expect() {
+	h := &e.req
+	if e.http.Proxy100Continue || !strings.EqualFold(h.Fields.Value(header.Expect), "100-continue") {
+		return
+	}
+	h.Fields.Del(header.Expect)
+	interim := message.Head{Status: http.StatusContinue}
+	if e.writeHead(&interim, false) == nil {
+		_ = e.down.Flush() // a client that has gone shows when its body is read
+	}
 }
 
 // checkTarget refuses what has no authority, or a path that is not one. Codes and details are Envoy's.

@@ -39,6 +39,9 @@ func (f *Forward) HashWithCookie(h *message.Head, source netip.Addr, newCookie f
 	return hash, found
 }
 
+// HashAddress is the hash of a source address: of its text, as in Envoy.
+func HashAddress(a netip.Addr) uint64 { return xxhash.Sum64String(a.Unmap().WithZone("").String()) }
+
 func (p *HashPolicy) hash(h *message.Head, source netip.Addr, newCookie func(*HashPolicy) string) (uint64, bool) {
 	switch {
 	case p.Header != "":
@@ -50,7 +53,7 @@ func (p *HashPolicy) hash(h *message.Head, source netip.Addr, newCookie func(*Ha
 		if !source.IsValid() {
 			return 0, false
 		}
-		return xxhash.Sum64String(source.Unmap().WithZone("").String()), true
+		return HashAddress(source), true
 	default:
 		v, _ := cookie(h, p.Cookie)
 		if v == "" && p.CookieTTL != nil && newCookie != nil {

@@ -27,6 +27,7 @@ import (
 	"github.com/gowaypoint/gowaypoint/waypoint/filter"
 	"github.com/gowaypoint/gowaypoint/waypoint/message"
 	"github.com/gowaypoint/gowaypoint/waypoint/program"
+	"github.com/gowaypoint/gowaypoint/waypoint/route"
 )
 
 // Env is what all sessions share.
@@ -180,11 +181,13 @@ func (s *Session) run(chain *program.Chain, prefix []byte) {
 	if cfg.Service.Host != "" {
 		r.Service = (*telemetry.Service)(&cfg.Service)
 	}
-	up, host, err := s.connect(c)
+	up, host, err := s.connect(tcp, c)
 	if err != nil {
 		switch {
 		case errors.Is(err, cluster.ErrNoHealthyHost):
 			s.fail(telemetry.FlagNoHealthyUpstream, "")
+		case errors.Is(err, cluster.ErrOverflow):
+			s.fail(telemetry.FlagUpstreamOverflow, "")
 		default:
 			r.Flags.Set(telemetry.FlagUpstreamRetryLimitExceeded)
 			r.UpstreamTransportFailureReason = err.Error()
@@ -192,7 +195,7 @@ func (s *Session) run(chain *program.Chain, prefix []byte) {
 		}
 		return
 	}
-	defer host.End()
+	defer host.EndSession()
 	s.mu.Lock()
 	s.up = up
 	over := s.over
@@ -223,15 +226,19 @@ func choose(tcp *program.TCP) string {
 	return tcp.Clusters[len(tcp.Clusters)-1].Name
 }
 
-func (s *Session) connect(c *cluster.Cluster) (message.Conn, *cluster.Host, error) {
+func (s *Session) connect(tcp *program.TCP, c *cluster.Cluster) (message.Conn, *cluster.Host, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	s.down.OnReset(func(*message.ResetError) { cancel() })
 	r := &s.rec
+	pick := cluster.PickContext{OriginalDst: s.info.Local}
+	if tcp.HashSourceIP {
+		pick.Hash, pick.HasHash = route.HashAddress(s.info.Remote.Addr()), true
+	}
 	var err error
 	for range connectAttempts {
 		var host *cluster.Host
-		if host, err = c.Pick(&cluster.PickContext{OriginalDst: s.info.Local}); err != nil {
+		if host, err = c.Pick(&pick); err != nil {
 			break
 		}
 		r.Attempts++
@@ -241,12 +248,18 @@ func (s *Session) connect(c *cluster.Cluster) (message.Conn, *cluster.Host, erro
 		if len(host.Endpoint().Hops) > 1 {
 			r.UpstreamLocalText = "envoy://internal_client_address/"
 		}
-		host.Begin()
+		if !host.TryBeginSession() {
+			return nil, nil, cluster.ErrOverflow
+		}
 		var up message.Conn
 		if up, err = host.Connect(ctx); err == nil {
+			host.Report(cluster.ConnectedFinal)
 			return up, host, nil
 		}
-		host.End()
+		host.EndSession()
+		if ctx.Err() == nil {
+			host.Report(cluster.ConnectFailed)
+		}
 	}
 	return nil, nil, err
 }
