@@ -94,7 +94,7 @@ func (e *entry) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			p.Out.Host = x.host
 		},
 		ModifyResponse: func(resp *http.Response) error {
-			x.status, x.version, x.instance = resp.StatusCode, resp.Header.Get(node.VersionHeader), resp.Header.Get(node.InstanceHeader)
+			x.status, x.instance = resp.StatusCode, resp.Header.Get(node.InstanceHeader)
 			return nil
 		},
 		ErrorHandler: func(w http.ResponseWriter, _ *http.Request, err error) {

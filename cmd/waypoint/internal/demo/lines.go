@@ -25,8 +25,7 @@ type exchange struct {
 	header   map[string][]string
 	id       string
 	status   int
-	version  string // of the program that answered; "" when none did
-	instance string
+	instance string // that answered; "" when none did
 	latency  time.Duration
 	err      error
 	log      logged
@@ -42,10 +41,9 @@ type logged struct {
 
 // lines joins what the client saw with what the waypoint's access log says, by x-request-id, and hands complete exchanges on.
 type lines struct {
-	explain func(*exchange) string
-	file    *os.File
-	quit    chan struct{}
-	done    chan struct{}
+	file *os.File
+	quit chan struct{}
+	done chan struct{}
 
 	mu       sync.Mutex
 	waiting  map[string]*exchange    // seen by the client, not yet in the log
@@ -56,12 +54,12 @@ type lines struct {
 // logEvery is how often the log is looked into. The waypoint writes it once a second.
 const logEvery = 50 * time.Millisecond
 
-func newLines(path string, explain func(*exchange) string) (*lines, error) {
+func newLines(path string) (*lines, error) {
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDONLY, 0o600)
 	if err != nil {
 		return nil, err
 	}
-	l := &lines{explain: explain, file: f, quit: make(chan struct{}), done: make(chan struct{}),
+	l := &lines{file: f, quit: make(chan struct{}), done: make(chan struct{}),
 		waiting: map[string]*exchange{}, logged: map[string]logged{}, watchers: map[chan *exchange]bool{}}
 	go l.follow()
 	return l, nil

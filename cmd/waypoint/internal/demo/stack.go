@@ -141,7 +141,7 @@ func start(ctx context.Context, o Options, files []manifests.File) (s *stack, er
 		return s, err
 	}
 	s.closers = append(s.closers, s.client.Close) // first to go: then the drain has nothing to wait for
-	if s.lines, err = newLines(s.accessLog(), s.explain); err != nil {
+	if s.lines, err = newLines(s.accessLog()); err != nil {
 		return s, err
 	}
 	s.closers = append(s.closers, s.lines.close)

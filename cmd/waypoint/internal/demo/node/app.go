@@ -87,15 +87,11 @@ func (a *app) serve(c net.Conn) {
 	}
 }
 
-// Version and Instance are headers of each answer; the demo prints them.
-const (
-	VersionHeader  = "X-Hello-Version"
-	InstanceHeader = "X-Hello-Instance"
-)
+// InstanceHeader of each answer names the pod; the demo prints it.
+const InstanceHeader = "X-Hello-Instance"
 
 // ServeHTTP answers as Istio's helloworld does. On other paths than /hello it also says what it saw, to show what a route did.
 func (a *app) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	w.Header().Set(VersionHeader, a.version)
 	w.Header().Set(InstanceHeader, a.instance)
 	fmt.Fprintf(w, "Hello version: %s, instance: %s\n", a.version, a.instance)
 	if r.URL.Path == "/hello" {
