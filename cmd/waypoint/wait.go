@@ -41,7 +41,9 @@ func wait(ctx context.Context, client *http.Client, url string, period time.Dura
 		resp, err := client.Do(req)
 		switch {
 		case err != nil:
-			last = err.Error()
+			if ctx.Err() == nil { // else the time is up, and what was heard before says more
+				last = err.Error()
+			}
 		case resp.StatusCode == http.StatusOK:
 			_ = resp.Body.Close()
 			return nil
