@@ -41,6 +41,7 @@ type Header struct {
 // HeaderTest is the kind of test that a [Header] makes.
 type HeaderTest uint8
 
+// What a [Header] tests.
 const (
 	HeaderMatches HeaderTest = iota // the value matches Pattern
 	HeaderPresent                   // the header is present or not, as Present says
@@ -62,6 +63,7 @@ type IP struct {
 // Address names an address of a request.
 type Address uint8
 
+// The addresses of a request.
 const (
 	SourceIP       Address = iota // [Request].SourceIP
 	DirectRemoteIP                // [Request].DirectRemoteIP

@@ -5,6 +5,7 @@ import "strings"
 // Action is what a set of policies does with a request that matches one of them.
 type Action uint8
 
+// The actions of Envoy's RBAC filter.
 const (
 	Allow Action = iota // a request that matches no policy is denied
 	Deny                // a request that matches no policy is allowed

@@ -20,7 +20,7 @@ type (
 	ValueBool bool
 	// ValueNull holds for an explicit null.
 	ValueNull struct{}
-	// ValuePresent(true) holds for any value. ValuePresent(false) never holds, as in Envoy.
+	// ValuePresent holds for any value if it is true, and never if it is false, as in Envoy.
 	ValuePresent bool
 	// ValueListHas holds for a list with an element that passes.
 	ValueListHas struct{ Element ValueTest }

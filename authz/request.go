@@ -66,6 +66,7 @@ type Metadata interface {
 // MetadataSource says where metadata comes from, as envoy.config.rbac.v3.MetadataSource.
 type MetadataSource uint8
 
+// The sources of metadata.
 const (
 	DynamicMetadata MetadataSource = iota // written for this request by earlier filters
 	RouteMetadata                         // part of the selected route's configuration

@@ -117,7 +117,7 @@ func at(field string, err error) error {
 	if err == nil {
 		return nil
 	}
-	if inner, ok := err.(*fieldError); ok { // not errors.As: a path wrapped in other words has ended
+	if inner, ok := err.(*fieldError); ok { //nolint:errorlint // a path wrapped in other words has ended
 		return &fieldError{field + "." + inner.path, inner.err}
 	}
 	return &fieldError{field, err}
