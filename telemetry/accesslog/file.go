@@ -49,8 +49,10 @@ func NewFiles(o FileOptions) *Files {
 	return &Files{opts: o, open: map[string]*File{}}
 }
 
-// Dropped counts the lines that were lost because a file's buffer was full; WriteErrors the writes that failed.
-func (f *Files) Dropped() uint64     { return f.dropped.Load() }
+// Dropped counts the lines that were lost because a file's buffer was full.
+func (f *Files) Dropped() uint64 { return f.dropped.Load() }
+
+// WriteErrors counts the writes that failed.
 func (f *Files) WriteErrors() uint64 { return f.failed.Load() }
 
 // Open returns the file of that path, opened for appending at the first call.

@@ -33,17 +33,25 @@ func NewStats() *Stats { return &Stats{byKey: map[string]*stat{}} }
 // Counter only goes up.
 type Counter struct{ v atomic.Uint64 }
 
-// Add adds n. Inc adds one. Value is the count.
-func (c *Counter) Add(n uint64)  { c.v.Add(n) }
-func (c *Counter) Inc()          { c.v.Add(1) }
+// Add adds n.
+func (c *Counter) Add(n uint64) { c.v.Add(n) }
+
+// Inc adds one.
+func (c *Counter) Inc() { c.v.Add(1) }
+
+// Value is the count.
 func (c *Counter) Value() uint64 { return c.v.Load() }
 
 // Gauge goes up and down, never below zero in what is shown.
 type Gauge struct{ v atomic.Int64 }
 
-// Set sets the value, Add adds n (which may be negative), Value is the value.
-func (g *Gauge) Set(n uint64)  { g.v.Store(int64(n)) }
-func (g *Gauge) Add(n int64)   { g.v.Add(n) }
+// Set sets the value.
+func (g *Gauge) Set(n uint64) { g.v.Store(int64(n)) }
+
+// Add adds n, which may be negative.
+func (g *Gauge) Add(n int64) { g.v.Add(n) }
+
+// Value is the value as it is shown.
 func (g *Gauge) Value() uint64 { return uint64(max(g.v.Load(), 0)) }
 
 type stat struct {
@@ -194,7 +202,7 @@ func (s *Stats) WriteText(w io.Writer, keep func(name string) bool) error {
 	e := emitter{b: b}
 	for _, st := range s.sorted(keep) {
 		e.str(st.name, ": ")
-		e.uint(st.value(), "\n")
+		e.line(st.value())
 	}
 	return b.Flush()
 }

@@ -32,9 +32,9 @@ func (m *Mesh) WritePrometheus(w io.Writer) error {
 	e := &emitter{b: b}
 	e.str("# TYPE istio_build gauge\nistio_build{", renderLabels([]labelAssignment{{"component", "proxy"}, {"tag", m.opts.Version}}), "} 1\n")
 	e.str("# TYPE waypoint_telemetry_series gauge\nwaypoint_telemetry_series ")
-	e.uint(uint64(count), "\n")
+	e.line(uint64(count))
 	e.str("# TYPE waypoint_telemetry_series_overflow_total counter\nwaypoint_telemetry_series_overflow_total ")
-	e.uint(m.overflow.Load(), "\n")
+	e.line(m.overflow.Load())
 	return b.Flush() // a bufio.Writer keeps the first error until here
 }
 
@@ -76,7 +76,7 @@ func writeFamily(b *bufio.Writer, metric int, name string, all []*series) {
 				sum += s.counters[slot].Load()
 			}
 			e.str(name, "{", family[i].labels[slot], "} ")
-			e.uint(sum, "\n")
+			e.line(sum)
 		}
 		i = j
 	}
@@ -94,9 +94,10 @@ func (e *emitter) str(parts ...string) {
 	}
 }
 
-func (e *emitter) uint(v uint64, end string) {
+// line writes a value and ends the line.
+func (e *emitter) line(v uint64) {
 	_, _ = e.b.Write(strconv.AppendUint(e.num[:0], v, 10))
-	_, _ = e.b.WriteString(end)
+	_ = e.b.WriteByte('\n')
 }
 
 func (e *emitter) histogram(name, labels string, slot int, same []*series) {
@@ -115,13 +116,13 @@ func (e *emitter) histogram(name, labels string, slot int, same []*series) {
 			comma = ""
 		}
 		e.str(name, "_bucket{", labels, comma, `le="`, le, `"} `)
-		e.uint(cumulative, "\n")
+		e.line(cumulative)
 	}
 	for _, s := range same {
 		sum += s.hist[slot].sum.Load()
 	}
 	e.str(name, "_sum{", labels, "} ")
-	e.uint(sum, "\n")
+	e.line(sum)
 	e.str(name, "_count{", labels, "} ")
-	e.uint(cumulative, "\n")
+	e.line(cumulative)
 }
