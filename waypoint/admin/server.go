@@ -146,10 +146,16 @@ func (s *Server) closeLocked() {
 	}
 }
 
-// AdminAddr, StatusAddr, HealthAddr and PrometheusAddr return where the ports are bound, nil for one that is left out.
-func (s *Server) AdminAddr() net.Addr      { return s.addr(adminPort) }
-func (s *Server) StatusAddr() net.Addr     { return s.addr(statusPort) }
-func (s *Server) HealthAddr() net.Addr     { return s.addr(healthPort) }
+// AdminAddr returns where the admin port is bound, nil if it is left out.
+func (s *Server) AdminAddr() net.Addr { return s.addr(adminPort) }
+
+// StatusAddr returns where the status port is bound, nil if it is left out.
+func (s *Server) StatusAddr() net.Addr { return s.addr(statusPort) }
+
+// HealthAddr returns where the health port is bound, nil if it is left out.
+func (s *Server) HealthAddr() net.Addr { return s.addr(healthPort) }
+
+// PrometheusAddr returns where the Prometheus port is bound, nil if it is left out.
 func (s *Server) PrometheusAddr() net.Addr { return s.addr(prometheusPort) }
 
 func (s *Server) addr(i int) net.Addr {
