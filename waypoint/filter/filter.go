@@ -10,9 +10,9 @@ import (
 type Action uint8
 
 const (
-	// Continue: the next filter's turn.
+	// Continue makes it the next filter's turn.
 	Continue Action = iota
-	// Stop: the request ends with what Reply was given.
+	// Stop ends the request with what Reply was given.
 	Stop
 )
 

@@ -48,11 +48,10 @@ func HTTP(o Options) filter.Compiler[filter.HTTP] {
 				return nil, fmt.Errorf("configuration is a %T, not a TypedStruct of io.istio.http.peer_metadata.Config", config)
 			}
 			f := &httpFilter{name: name, options: o}
-			var notes, more []string
-			f.discover, notes = discovery(c, "downstream_discovery", "downstreamDiscovery")
-			_, more = discovery(c, "upstream_discovery", "upstreamDiscovery")
+			f.discover, f.notes = discovery(c, "downstream_discovery", "downstreamDiscovery")
+			_, more := discovery(c, "upstream_discovery", "upstreamDiscovery")
 			f.shared = c.GetFields()["shared_with_upstream"].GetBoolValue() || c.GetFields()["sharedWithUpstream"].GetBoolValue()
-			f.notes = append(notes, more...)
+			f.notes = append(f.notes, more...)
 			f.notes = append(f.notes, others(c, "downstream_discovery", "downstreamDiscovery", "upstream_discovery", "upstreamDiscovery",
 				"shared_with_upstream", "sharedWithUpstream")...)
 			return f, nil

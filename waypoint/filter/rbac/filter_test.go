@@ -46,8 +46,8 @@ func counts(t testing.TB, stats *metrics.Stats, want map[string]uint64) {
 	}
 }
 
-func get(x *filter.Exchange, namespace, key string) string {
-	return x.Metadata.Get(namespace, key).GetStringValue()
+func get(x *filter.Exchange, key string) string {
+	return x.Metadata.Get(ns, key).GetStringValue()
 }
 
 const ns = "envoy.filters.http.rbac"
@@ -63,7 +63,7 @@ func TestAllowAndDeny(t *testing.T) {
 	if x.Record.Policy != "ns[a]-policy[get only]-rule[0]" {
 		t.Errorf("policy %q", x.Record.Policy)
 	}
-	if get(x, ns, "enforced_engine_result") != "allowed" || get(x, ns, "enforced_effective_policy_id") != x.Record.Policy {
+	if get(x, "enforced_engine_result") != "allowed" || get(x, "enforced_effective_policy_id") != x.Record.Policy {
 		t.Errorf("metadata %v", x.Metadata.Struct(ns))
 	}
 
@@ -75,7 +75,7 @@ func TestAllowAndDeny(t *testing.T) {
 	if r.Status != 403 || r.Body != "RBAC: access denied" || r.Details != "rbac_access_denied_matched_policy[none]" || r.Flag != 0 {
 		t.Errorf("%+v", r)
 	}
-	if x.Record.Policy != "" || get(x, ns, "enforced_engine_result") != "denied" || x.Metadata.Get(ns, "enforced_effective_policy_id") != nil {
+	if x.Record.Policy != "" || get(x, "enforced_engine_result") != "denied" || x.Metadata.Get(ns, "enforced_effective_policy_id") != nil {
 		t.Errorf("policy %q, metadata %v", x.Record.Policy, x.Metadata.Struct(ns))
 	}
 	counts(t, stats, map[string]uint64{"http.rbac.allowed": 1, "http.rbac.denied": 1, "http.rbac.shadow_allowed": 0, "http.rbac.shadow_denied": 0})
@@ -113,8 +113,8 @@ func TestShadowRulesReportOnly(t *testing.T) {
 	if f.Request(x) != filter.Continue {
 		t.Fatal("shadow rules denied")
 	}
-	if get(x, ns, "istio_ext_authz_shadow_engine_result") != "denied" ||
-		get(x, ns, "istio_ext_authz_shadow_effective_policy_id") != "istio-ext-authz-opa-ns[a]-policy[p]-rule[0]" {
+	if get(x, "istio_ext_authz_shadow_engine_result") != "denied" ||
+		get(x, "istio_ext_authz_shadow_effective_policy_id") != "istio-ext-authz-opa-ns[a]-policy[p]-rule[0]" {
 		t.Errorf("metadata %v", x.Metadata.Struct(ns))
 	}
 	if x.Record.Policy != "" {
@@ -123,7 +123,7 @@ func TestShadowRulesReportOnly(t *testing.T) {
 	// A second filter of the chain whose rules do not match leaves the first one's policy.
 	g := compile(t, stats, `{"shadow_rules_stat_prefix":"istio_ext_authz_","shadow_rules":`+one("DENY", "other", method("PUT"), anybody)+`}`)
 	g.Request(x)
-	if get(x, ns, "istio_ext_authz_shadow_effective_policy_id") == "" || get(x, ns, "istio_ext_authz_shadow_engine_result") != "allowed" {
+	if get(x, "istio_ext_authz_shadow_effective_policy_id") == "" || get(x, "istio_ext_authz_shadow_engine_result") != "allowed" {
 		t.Errorf("metadata %v", x.Metadata.Struct(ns))
 	}
 	counts(t, stats, map[string]uint64{"http.rbac.istio_ext_authz_shadow_denied": 1, "http.rbac.istio_ext_authz_shadow_allowed": 1})
@@ -258,12 +258,12 @@ func TestPerRoute(t *testing.T) {
 	}
 	x := New("PUT", "/")
 	Route(x, route(`{"rbac":{"rules":`+one("ALLOW", "put", method("PUT"), anybody)+`}}`))
-	if f.Request(x) != filter.Continue || x.Record.Policy != "put" || get(x, ns, "mine_enforced_engine_result") != "allowed" {
+	if f.Request(x) != filter.Continue || x.Record.Policy != "put" || get(x, "mine_enforced_engine_result") != "allowed" {
 		t.Errorf("policy %q, metadata %v", x.Record.Policy, x.Metadata.Struct(ns))
 	}
 	x = New("PUT", "/")
 	Route(x, route(`{"rbac":{"rules_stat_prefix":"other_","rules":{}}}`))
-	if f.Request(x) != filter.Stop || get(x, ns, "other_enforced_engine_result") != "denied" {
+	if f.Request(x) != filter.Stop || get(x, "other_enforced_engine_result") != "denied" {
 		t.Errorf("metadata %v", x.Metadata.Struct(ns))
 	}
 	x = New("PUT", "/")
