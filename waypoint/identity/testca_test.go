@@ -106,7 +106,7 @@ func must[T any](v T, err error) T {
 	return v
 }
 
-func writeFile(t testing.TB, data []byte, path ...string) string {
+func writeFile(t testing.TB, data []byte, path ...string) {
 	t.Helper()
 	p := filepath.Join(path...)
 	if err := os.MkdirAll(filepath.Dir(p), 0o755); err != nil {
@@ -115,7 +115,6 @@ func writeFile(t testing.TB, data []byte, path ...string) string {
 	if err := os.WriteFile(p, data, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	return p
 }
 
 // hboneServer and hboneClient are the contexts that a real istiod sends for HBONE.
