@@ -79,7 +79,7 @@ func unpack(a *anypb.Any) (kind string, m proto.Message, err error) {
 	kind = typeName(a.GetTypeUrl())
 	mt, err := protoregistry.GlobalTypes.FindMessageByName(protoreflect.FullName(kind))
 	if err != nil {
-		return kind, nil, nil
+		return kind, nil, nil //nolint:nilerr // the type is not linked in
 	}
 	m = mt.New().Interface()
 	if err := proto.Unmarshal(a.GetValue(), m); err != nil {
@@ -95,7 +95,7 @@ func unpack(a *anypb.Any) (kind string, m proto.Message, err error) {
 		return kind, m, nil
 	}
 	if mt, err = protoregistry.GlobalTypes.FindMessageByName(protoreflect.FullName(kind)); err != nil {
-		return kind, inside, nil
+		return kind, inside, nil //nolint:nilerr // the type is not linked in
 	}
 	m = mt.New().Interface()
 	text, err := protojson.Marshal(inside)
