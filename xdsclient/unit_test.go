@@ -69,8 +69,8 @@ func TestErrorDetailIsBounded(t *testing.T) {
 }
 
 // push makes a response with n clusters of 500 bytes.
-func push(n int, removed ...string) *discoveryv3.DeltaDiscoveryResponse {
-	resp := &discoveryv3.DeltaDiscoveryResponse{TypeUrl: TypeCluster, Nonce: "n", RemovedResources: removed}
+func push(n int) *discoveryv3.DeltaDiscoveryResponse {
+	resp := &discoveryv3.DeltaDiscoveryResponse{TypeUrl: TypeCluster, Nonce: "n"}
 	for i := range n {
 		resp.Resources = append(resp.Resources, &discoveryv3.Resource{
 			Name:     fmt.Sprintf("inbound-vip|80|http|service-%d.namespace.svc.cluster.local", i),

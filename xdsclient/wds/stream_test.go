@@ -2,6 +2,7 @@ package wds
 
 import (
 	"context"
+	"errors"
 	"net"
 	"strings"
 	"testing"
@@ -102,7 +103,9 @@ func TestStream(t *testing.T) {
 		t.Errorf("b is %v", w)
 	}
 	cancel()
-	<-done
+	if err := <-done; err != nil && !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
 	close(server.problems)
 	for p := range server.problems {
 		t.Error(p)
