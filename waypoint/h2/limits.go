@@ -25,9 +25,9 @@ type Limits struct {
 
 	// ControlBurst and ControlsPerSecond bound frames that move no data: PING (CVE-2019-9512), PRIORITY (-9513), SETTINGS
 	// (-9515; one counts ten, since it may touch every stream), DATA and HEADERS without content (-9518), WINDOW_UPDATE and
-	// frames of unknown type. Each frame that moves data, in either direction, allows ten more: peers that measure
-	// bandwidth PING once per round trip. Defaults 1,000 and 100; Envoy holds at most 1,000 control frames, and allows ten
-	// WINDOW_UPDATEs for each DATA.
+	// frames of unknown type. Each frame that moves data, in either direction, allows twenty more: peers that
+	// measure bandwidth PING once per round trip. Defaults 1,000 and 100; Envoy holds at most 1,000 control frames, and
+	// allows ten WINDOW_UPDATEs for each of its DATA frames, which are half as long.
 	ControlBurst      int
 	ControlsPerSecond int
 
@@ -56,6 +56,9 @@ func (l Limits) withDefaults() Limits {
 type bucket struct {
 	tokens, burst, perSecond int
 	filled                   time.Time
+	// earned is taken before tokens. It is not bounded by burst: a client that takes a long download in small reads may answer
+	// a window full of DATA with thousands of WINDOW_UPDATEs before it gets any more.
+	earned int
 }
 
 func newBucket(burst, perSecond int) bucket {
@@ -63,6 +66,10 @@ func newBucket(burst, perSecond int) bucket {
 }
 
 func (b *bucket) take(n int) bool {
+	if b.earned >= n {
+		b.earned -= n
+		return true
+	}
 	b.tokens -= n
 	if b.tokens >= 0 {
 		return true
@@ -78,13 +85,18 @@ func (b *bucket) take(n int) bool {
 
 func (b *bucket) give(n int) { b.tokens = min(b.tokens+n, b.burst) }
 
-// controlsPerData is how many control frames one frame with data allows.
-const controlsPerData = 10
+// controlsPerData is how many control frames one frame with data allows. The longest DATA frame that is sent (32 KiB), read 4 KiB at
+// a time, is answered with 16: a WINDOW_UPDATE for the stream and one for the connection each time. golang.org/x/net does so.
+const controlsPerData = 20
+
+// maxEarned bounds what DATA that was sent allows: enough for a WINDOW_UPDATE of 4 KiB for the stream and one for the connection
+// over windows of 2 GiB, the largest there are.
+const maxEarned = 1 << 20
 
 // spendControl accounts for a frame that moves no data.
 func (c *Conn) spendControl(n int, what string) error {
 	if sent := c.out.dataFrames.Swap(0); sent > 0 {
-		c.controls.give(int(min(sent, 1<<20)) * controlsPerData)
+		c.controls.earned = int(min(int64(c.controls.earned)+sent*controlsPerData, maxEarned))
 	}
 	if !c.controls.take(n) {
 		return connError(message.EnhanceYourCalm, "too many "+what+" frames")
