@@ -15,11 +15,16 @@ import (
 	"istio.io/istio/pilot/pkg/config/kube/crd"
 	"istio.io/istio/pilot/pkg/features"
 	"istio.io/istio/pilot/test/xds"
+	"istio.io/istio/pkg/config"
 	"istio.io/istio/pkg/config/mesh"
+	"istio.io/istio/pkg/config/schema/gvk"
+	"istio.io/istio/pkg/config/schema/gvr"
 	kubelib "istio.io/istio/pkg/kube"
+	"istio.io/istio/pkg/kube/kclient/clienttest"
 	"k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	k8stesting "k8s.io/client-go/testing"
 	"sigs.k8s.io/yaml"
 )
@@ -68,6 +73,10 @@ func (i *Istiod) start(kube, istio string, cfg *meshconfig.MeshConfig) {
 	i.fake = xds.NewFakeDiscoveryServer(i.t, xds.FakeOptions{
 		KubernetesObjectString: kube, ConfigString: istio, MeshConfig: cfg, DebounceTime: 10 * time.Millisecond,
 	})
+	// It only believes in these kinds when their definitions say which version of Gateway API they come from.
+	for _, kind := range []schema.GroupVersionResource{gvr.GRPCRoute, gvr.TCPRoute, gvr.TLSRoute} {
+		clienttest.MakeCRDWithAnnotations(i.t, i.fake.KubeClient(), kind, map[string]string{"gateway.networking.k8s.io/bundle-version": "v1.6.0"})
+	}
 }
 
 // isConfig: Istio's own kinds are in the configuration store. Gateway API is converted from what the cluster holds.
@@ -137,28 +146,34 @@ func (i *Istiod) inCluster(o *unstructured.Unstructured, there bool) error {
 	if err != nil {
 		return err
 	}
-	object, gvk, err := kubelib.IstioCodec.UniversalDeserializer().Decode(b, nil, nil)
+	object, kind, err := kubelib.IstioCodec.UniversalDeserializer().Decode(b, nil, nil)
 	if err != nil {
 		return err
 	}
 	c := i.fake.KubeClient()
 	var client any = c.Kube()
 	switch {
-	case strings.HasSuffix(gvk.Group, ".istio.io"):
+	case strings.HasSuffix(kind.Group, ".istio.io"):
 		client = c.Istio()
-	case gvk.Group == "gateway.networking.k8s.io":
+	case kind.Group == "gateway.networking.k8s.io":
 		client = c.GatewayAPI()
 	}
 	tracker := client.(interface {
 		Tracker() k8stesting.ObjectTracker
 	}).Tracker()
-	gvr, _ := meta.UnsafeGuessKindToResource(*gvk)
-	if !there {
-		return tracker.Delete(gvr, o.GetNamespace(), o.GetName())
+	resource, known := gvk.ToGVR(config.FromKubernetesGVK(*kind))
+	if !known {
+		resource, _ = meta.UnsafeGuessKindToResource(*kind)
 	}
-	err = tracker.Update(gvr, object, o.GetNamespace())
+	if resource.Group == "core" {
+		resource.Group = ""
+	}
+	if !there {
+		return tracker.Delete(resource, o.GetNamespace(), o.GetName())
+	}
+	err = tracker.Update(resource, object, o.GetNamespace())
 	if errors.IsNotFound(err) {
-		err = tracker.Create(gvr, object, o.GetNamespace())
+		err = tracker.Create(resource, object, o.GetNamespace())
 	}
 	return err
 }
