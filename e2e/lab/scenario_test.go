@@ -20,7 +20,7 @@ import (
 	"github.com/gowaypoint/gowaypoint/e2e/lab/ztun"
 )
 
-// methods are those that the GET-only policy is tried with.
+// methods are those that the GET-only policy is tried with: GET, and what it forbids.
 var methods = []string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodDelete, http.MethodHead}
 
 // scenario is what the steps hand on to each other.
@@ -77,7 +77,9 @@ spec:
 }
 
 // getOnly is the policy that most steps try.
-var getOnly = policyYAML("get-only", "{kind: Service, group: '', name: helloworld}", `{to: [{operation: {methods: [GET]}}]}`)
+var getOnly = policyYAML("get-only", "{kind: Service, group: '', name: helloworld}", getRule)
+
+const getRule = `{to: [{operation: {methods: [GET]}}]}`
 
 func (s *scenario) apply(ctx context.Context, t *testing.T, yaml string) {
 	t.Helper()

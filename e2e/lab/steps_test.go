@@ -222,16 +222,20 @@ spec:
 }
 
 func (s *scenario) enforcesServicePolicy(ctx context.Context, t *testing.T) {
-	s.enforcesGetOnly(ctx, t, "{kind: Service, group: '', name: helloworld}")
+	s.enforcesGetOnly(ctx, t, getOnly)
 }
 
 func (s *scenario) enforcesGatewayPolicy(ctx context.Context, t *testing.T) {
-	s.enforcesGetOnly(ctx, t, "{kind: Gateway, group: gateway.networking.k8s.io, name: waypoint}")
+	s.enforcesGetOnly(ctx, t, policyYAML("get-only-gateway", "{kind: Gateway, group: gateway.networking.k8s.io, name: waypoint}", getRule))
 }
 
 // enforcesGetOnly attaches a policy, sees it at work, and takes it away.
-func (s *scenario) enforcesGetOnly(ctx context.Context, t *testing.T, target string) {
-	policy := policyYAML("get-only", target, `{to: [{operation: {methods: [GET]}}]}`)
+func (s *scenario) enforcesGetOnly(ctx context.Context, t *testing.T, policy string) {
+	pod := s.waitReady(ctx, t, waypointPods, 1)[0].Name
+	old, err := s.PodLog(namespace, pod)
+	if err != nil {
+		t.Fatal(err)
+	}
 	s.applyForNow(ctx, t, policy)
 	client := s.tunnels.HTTP(s.vip, true)
 	s.waitStatus(t, client, http.MethodPost, http.StatusForbidden)
@@ -248,19 +252,19 @@ func (s *scenario) enforcesGetOnly(ctx context.Context, t *testing.T, target str
 			t.Errorf("%s: body %q", method, a.body)
 		}
 	}
+	s.waitVersions(t, "v1", "v2")
 	// A denial says in the log which policy matched: for an ALLOW set, none.
-	pod := s.waitReady(ctx, t, waypointPods, 1)[0].Name
 	eventually(t, 15*time.Second, func() error { // log lines may be flushed late
 		log, err := s.PodLog(namespace, pod)
 		if err != nil {
 			return err
 		}
-		for _, line := range strings.Split(log, "\n") {
-			if strings.Contains(line, `"POST /hello HTTP/1.1" 403`) && strings.Contains(line, "rbac_access_denied_matched_policy[none]") {
-				return nil
+		for _, method := range methods[1:] {
+			if line := `"` + method + ` /hello HTTP/1.1" 403 - rbac_access_denied_matched_policy[none] `; !strings.Contains(log[len(old):], line) {
+				return fmt.Errorf("no %s in the access log:\n%s", line, last(log, 2000))
 			}
 		}
-		return fmt.Errorf("no such line in the access log:\n%s", last(log, 2000))
+		return nil
 	})
 	s.remove(ctx, t, policy)
 	for _, method := range methods {
