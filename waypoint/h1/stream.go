@@ -20,6 +20,7 @@ type stream struct {
 	gone    atomic.Pointer[message.ResetError] // why the connection was given up
 	mu      sync.Mutex
 	onReset func(*message.ResetError)
+	telling chan struct{} // closed when onReset, which has been called, has returned; nil: it has not been called
 }
 
 func (s *stream) init(c message.Conn, o *Options) {
@@ -59,17 +60,26 @@ func (s *stream) peerReset(e *message.ResetError) {
 	s.mu.Lock()
 	f := s.onReset
 	s.onReset = nil
-	s.mu.Unlock()
-	if f != nil && !s.complete() {
-		f(e)
+	if f == nil || s.complete() {
+		s.mu.Unlock()
+		return
 	}
+	telling := make(chan struct{})
+	s.telling = telling
+	s.mu.Unlock()
+	defer close(telling)
+	f(e)
 }
 
 // OnReset is [message.Stream.OnReset]: the connection's, while the exchange is not complete.
 func (s *stream) OnReset(f func(*message.ResetError)) {
 	s.mu.Lock()
 	s.onReset = f
+	telling := s.telling
 	s.mu.Unlock()
+	if f == nil && telling != nil {
+		<-telling
+	}
 	if e := s.gone.Load(); e != nil && f != nil && !s.complete() {
 		s.mu.Lock()
 		mine := s.onReset != nil // else peerReset has taken it

@@ -110,12 +110,17 @@ func (s *Stream) drop() {
 func (s *Stream) report(e *message.ResetError) {
 	s.recv.mu.Lock()
 	f := s.recv.onReset
+	var telling chan struct{}
 	if f == nil {
 		s.recv.unreported = e
+	} else {
+		telling = make(chan struct{})
+		s.recv.telling = telling
 	}
 	s.recv.onReset = nil
 	s.recv.mu.Unlock()
 	if f != nil {
+		defer close(telling)
 		f(e)
 	}
 }

@@ -53,6 +53,7 @@ type recvState struct {
 
 	onReset    func(*message.ResetError)
 	unreported *message.ResetError // given up before OnReset was called
+	telling    chan struct{}       // closed when onReset, which has been called, has returned; nil: it has not been called
 
 	window window
 
@@ -206,11 +207,14 @@ func (s *Stream) Trailer() *header.Fields {
 func (s *Stream) OnReset(f func(*message.ResetError)) {
 	s.recv.mu.Lock()
 	s.recv.onReset = f
-	missed := s.recv.unreported
+	missed, telling := s.recv.unreported, s.recv.telling
 	if f != nil {
 		s.recv.unreported = nil
 	}
 	s.recv.mu.Unlock()
+	if f == nil && telling != nil {
+		<-telling
+	}
 	if f != nil && missed != nil {
 		f(missed)
 	}

@@ -116,8 +116,9 @@ type Stream interface {
 	Reset(code ResetCode)
 
 	// OnReset names the function that is called, once, when the peer or the connection gives the exchange up while it is
-	// not complete. It runs on the connection's reader and must not block. nil takes it back. If the exchange has been
-	// given up already, f is called at once.
+	// not complete. It runs on the connection's reader and must not block. nil takes it back, and waits if it is running, so
+	// that what it uses can serve another exchange; f itself must not do that. If the exchange has been given up already, f
+	// is called at once.
 	OnReset(f func(*ResetError))
 
 	// Version is the protocol spoken on this side.
