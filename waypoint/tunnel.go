@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/gowaypoint/gowaypoint/telemetry"
 	"github.com/gowaypoint/gowaypoint/waypoint/exchange"
@@ -70,7 +71,7 @@ func (s *Server) reachable(outer *filter.Conn, _ *message.Head, to *program.Disp
 // tunnel serves the inside of a tunnel until it ends.
 func (s *Server) tunnel(t message.Conn, outer *filter.Conn, _ *message.Head, to *program.Dispatch) {
 	in := s.inside(outer, to)
-	c := &inner{server: s, info: in, listener: to.Name, program: s.current.Load()}
+	c := &inner{server: s, info: in, listener: to.Name}
 	c.authority, _ = in.State.Get(filter.AuthorityKey)
 
 	protocol, prefix := program.NotSniffed, []byte(nil)
@@ -94,10 +95,9 @@ func (s *Server) tunnel(t message.Conn, outer *filter.Conn, _ *message.Head, to 
 		t.Reset(message.ConnectError)
 		return
 	}
-	c.chain = chain
 	switch {
 	case chain.HTTP != nil:
-		s.serveHTTP(t, c, prefix)
+		s.serveHTTP(t, c, chain, prefix)
 	case chain.TCP != nil || chain.Refused != nil:
 		session := s.tcp.New(t, in, c.now)
 		s.sessions.add(session)
@@ -108,8 +108,8 @@ func (s *Server) tunnel(t message.Conn, outer *filter.Conn, _ *message.Head, to 
 	}
 }
 
-func (s *Server) serveHTTP(t message.Conn, c *inner, prefix []byte) {
-	for _, f := range c.chain.Network {
+func (s *Server) serveHTTP(t message.Conn, c *inner, chain *program.Chain, prefix []byte) {
+	for _, f := range chain.Network {
 		if d := f.Connect(c.info); d != nil {
 			t.Reset(message.ConnectError)
 			return
@@ -117,9 +117,9 @@ func (s *Server) serveHTTP(t message.Conn, c *inner, prefix []byte) {
 	}
 	isH2 := c.protocol == program.H2C
 	switch {
-	case c.chain.HTTP.Codec == program.HTTP2Only:
+	case chain.HTTP.Codec == program.HTTP2Only:
 		isH2 = true
-	case c.chain.HTTP.Codec == program.HTTP1Only:
+	case chain.HTTP.Codec == program.HTTP1Only:
 		isH2 = false
 	case c.protocol == program.NotSniffed:
 		// codec_type AUTO on a port that is not sniffed: the HTTP codec itself looks for the preface.
@@ -181,7 +181,12 @@ type inner struct {
 	authority string
 	protocol  program.Sniffed
 
-	mu      sync.Mutex // HTTP/2 streams of one tunnel ask at the same time
+	// found is nil at first: the tunnel's first chain is by the configuration that its CONNECT met, which may be gone by now.
+	found atomic.Pointer[found] // HTTP/2 streams of one tunnel ask at the same time
+}
+
+// found is the chain by one configuration; nil: it has none for this connection.
+type found struct {
 	program *program.Program
 	chain   *program.Chain
 }
@@ -189,17 +194,17 @@ type inner struct {
 // now returns the chain by the configuration in force, nil when there is none any more.
 func (c *inner) now() *program.Chain {
 	p := c.server.current.Load()
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if p != c.program {
-		c.program, c.chain = p, nil
+	f := c.found.Load()
+	if f == nil || p != f.program {
+		f = &found{program: p}
 		if d := p.Dispatches[c.listener]; d != nil && d.Refused == nil {
 			if leaf := d.Lookup(c.authority, c.info.Local); leaf != nil {
-				c.chain = leaf.ForProtocol(c.protocol)
+				f.chain = leaf.ForProtocol(c.protocol)
 			}
 		}
+		c.found.Store(f)
 	}
-	return c.chain
+	return f.chain
 }
 
 // sessions are the TCP sessions that a new configuration may end.

@@ -51,21 +51,49 @@ func random64() uint64 {
 	}
 }
 
+// idsAtOnce is how many request ids are made in one go, as parts of one string: an allocation for each is a third of what a
+// request allocates. Who keeps an id keeps the others' bytes, too.
+const idsAtOnce = 8
+
+// requestIDs are ids that nobody has had yet.
+type requestIDs struct {
+	text string
+	next int // in text
+}
+
+var idStocks = sync.Pool{New: func() any { return &requestIDs{} }}
+
 // NewRequestID makes a random UUID (RFC 9562 version 4) for x-request-id.
 func NewRequestID() string {
-	var b [16]byte
-	binary.LittleEndian.PutUint64(b[:8], random64())
-	binary.LittleEndian.PutUint64(b[8:], random64())
-	b[6] = b[6]&0x0f | 0x40
-	b[8] = b[8]&0x3f | 0x80
-	var s [uuidLength]byte
-	hex.Encode(s[0:8], b[0:4])
-	hex.Encode(s[9:13], b[4:6])
-	hex.Encode(s[14:18], b[6:8])
-	hex.Encode(s[19:23], b[8:10])
-	hex.Encode(s[24:36], b[10:16])
-	s[8], s[13], s[18], s[23] = '-', '-', '-', '-'
-	return string(s[:])
+	s := idStocks.Get().(*requestIDs)
+	if s.next == len(s.text) {
+		s.text, s.next = newRequestIDs(), 0
+	}
+	id := s.text[s.next : s.next+uuidLength]
+	s.next += uuidLength
+	idStocks.Put(s)
+	return id
+}
+
+func newRequestIDs() string {
+	g := randomness.Get().(*rand.ChaCha8)
+	defer randomness.Put(g)
+	var text [idsAtOnce * uuidLength]byte
+	for i := range idsAtOnce {
+		var b [16]byte
+		binary.LittleEndian.PutUint64(b[:8], g.Uint64())
+		binary.LittleEndian.PutUint64(b[8:], g.Uint64())
+		b[6] = b[6]&0x0f | 0x40
+		b[8] = b[8]&0x3f | 0x80
+		s := text[i*uuidLength:][:uuidLength]
+		hex.Encode(s[0:8], b[0:4])
+		hex.Encode(s[9:13], b[4:6])
+		hex.Encode(s[14:18], b[6:8])
+		hex.Encode(s[19:23], b[8:10])
+		hex.Encode(s[24:36], b[10:16])
+		s[8], s[13], s[18], s[23] = '-', '-', '-', '-'
+	}
+	return string(text[:])
 }
 
 // RequestIDConfig is HttpConnectionManager.request_id_extension for UUIDs. Use [DefaultRequestID] or [CompileRequestID].

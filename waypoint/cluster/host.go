@@ -87,7 +87,7 @@ func (h *Host) forgettable(now time.Time) bool {
 type conn1 struct {
 	h1    *h1.ClientConn
 	conn  message.Conn
-	since time.Time // idle since
+	since time.Time // the sweep that saw it idle first; zero: none yet
 	born  time.Time
 	count uint32 // requests so far
 }
@@ -211,7 +211,7 @@ func (l *Lease) Release() {
 		(cfg.MaxConnectionDuration == 0 || time.Since(c.born) < cfg.MaxConnectionDuration)
 	h.mu.Lock()
 	if keep && !h.closed {
-		c.since = time.Now()
+		c.since = time.Time{} // the next sweep notes the time: reading the clock costs more than all the rest here
 		h.idle = append(h.idle, c)
 		h.mu.Unlock()
 		h.cluster.wake(h)
@@ -269,6 +269,9 @@ func (h *Host) sweep(now time.Time) {
 	var old []*conn1
 	k := 0
 	for _, c := range h.idle {
+		if c.since.IsZero() {
+			c.since = now
+		}
 		if now.Sub(c.since) > idle || !c.h1.Reusable() {
 			old = append(old, c)
 			continue

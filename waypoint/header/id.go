@@ -139,12 +139,19 @@ var names = [idCount]string{
 // maxNameLen is the length of the longest well-known name.
 const maxNameLen = len("x-envoy-upstream-rq-per-try-timeout-ms")
 
+// known is a name as [Lookup] compares it.
+type known struct {
+	name string
+	last byte // of name
+	id   ID
+}
+
 // byLength has the names of each length: a handful at most. Comparing those is faster than hashing, most of all for a name that
 // is not well known.
-var byLength = func() (t [maxNameLen + 1][]ID) {
+var byLength = func() (t [maxNameLen + 1][]known) {
 	for id, name := range names {
 		if name != "" {
-			t[len(name)] = append(t[len(name)], ID(id))
+			t[len(name)] = append(t[len(name)], known{name, name[len(name)-1], ID(id)})
 		}
 	}
 	return t
@@ -155,10 +162,11 @@ func Lookup(name string) ID {
 	if len(name) > maxNameLen {
 		return Other
 	}
-	for _, id := range byLength[len(name)] {
+	list := byLength[len(name)]
+	for i := range list {
 		// Names of one length often begin alike ("x-envoy-"), but hardly ever end alike.
-		if known := names[id]; known[len(known)-1] == name[len(name)-1] && known == name {
-			return id
+		if k := &list[i]; k.last == name[len(name)-1] && k.name == name {
+			return k.id
 		}
 	}
 	return Other
