@@ -28,16 +28,15 @@ type Pool struct {
 }
 
 type group struct {
-	conns   []*poolConn
-	dialing int // connections being made
-	waiters []chan struct{}
+	conns    []*poolConn
+	dialling int // connections being made
+	waiters  []chan struct{}
 }
 
 type poolConn struct {
 	*h2.Conn
 	opened uint32 // streams so far
 	cfg    poolConfig
-	idleAt time.Time // zero while in use; see sweep
 }
 
 // poolConfig is what a connection is made with.
@@ -91,7 +90,7 @@ func (p *Pool) open(ctx context.Context, key string, dial func(context.Context) 
 			return s, nil
 		}
 		// Who comes when as many connections are being made as all that wait can fill, waits for one of them.
-		if g.dialing*maxStreams > len(g.waiters)+g.dialing && cfg.maxRequests != 1 {
+		if g.dialling*maxStreams > len(g.waiters)+g.dialling && cfg.maxRequests != 1 {
 			ready := make(chan struct{})
 			g.waiters = append(g.waiters, ready)
 			p.mu.Unlock()
@@ -102,13 +101,13 @@ func (p *Pool) open(ctx context.Context, key string, dial func(context.Context) 
 				return nil, &ConnectError{Hop: "pool", Err: context.Cause(ctx), Timeout: errors.Is(ctx.Err(), context.DeadlineExceeded)}
 			}
 		}
-		g.dialing++
+		g.dialling++
 		p.mu.Unlock()
 
 		c, err := p.connect(ctx, key, dial, cfg)
 		var s *h2.Stream
 		p.mu.Lock()
-		g.dialing--
+		g.dialling--
 		if err == nil {
 			if p.closed {
 				err = &ConnectError{Hop: "pool", Err: errors.New("shut down")}
@@ -173,7 +172,7 @@ func (p *Pool) remove(key string, c *poolConn) {
 			break
 		}
 	}
-	if len(g.conns) == 0 && g.dialing == 0 && len(g.waiters) == 0 {
+	if len(g.conns) == 0 && g.dialling == 0 && len(g.waiters) == 0 {
 		delete(p.groups, key)
 	}
 }
@@ -183,7 +182,7 @@ func (p *Pool) sweep(time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for key, g := range p.groups {
-		if len(g.conns) == 0 && g.dialing == 0 && len(g.waiters) == 0 {
+		if len(g.conns) == 0 && g.dialling == 0 && len(g.waiters) == 0 {
 			delete(p.groups, key)
 		}
 	}
