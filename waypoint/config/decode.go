@@ -86,7 +86,7 @@ func decodeAny(a *anypb.Any) (extension, error) {
 	e := extension{Type: typeName(a.GetTypeUrl())}
 	mt, err := protoregistry.GlobalTypes.FindMessageByURL(a.GetTypeUrl())
 	if err != nil {
-		return e, nil
+		return e, nil //nolint:nilerr // the type is not linked in: no Message says so
 	}
 	m := mt.New().Interface()
 	if err := proto.Unmarshal(a.GetValue(), m); err != nil {
@@ -117,7 +117,7 @@ func decodeStruct(typeURL string, value *structpb.Struct) (extension, error) {
 	mt, err := protoregistry.GlobalTypes.FindMessageByURL(typeURL)
 	if err != nil || typedStruct[e.Type] || table.messages["struct:"+e.Type] {
 		e.Message = value
-		return e, nil
+		return e, nil //nolint:nilerr // the type is not linked in: the Struct stays
 	}
 	j, err := protojson.Marshal(value)
 	if err != nil {

@@ -165,7 +165,7 @@ func (b *clusterBase) pathEndpoint(c *program.Cluster, ep *program.Endpoint, p *
 		refuse(err)
 		return
 	}
-	ep.Hops = append(hops, t.hops...)
+	ep.Hops = slices.Concat(hops, t.hops)
 	ep.Address, err = netip.ParseAddrPort(local)
 	if err != nil {
 		ep.Address = netip.AddrPort{} // not an address: peers are then found by other means

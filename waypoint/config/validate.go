@@ -223,10 +223,10 @@ func snake(s string) string {
 	var b strings.Builder
 	inKey := false
 	for i, r := range s {
-		switch {
-		case r == '[':
+		switch r {
+		case '[':
 			inKey = true
-		case r == ']':
+		case ']':
 			inKey = false
 		}
 		if unicode.IsUpper(r) && !inKey {
