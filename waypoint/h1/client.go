@@ -47,7 +47,7 @@ func (c *ClientConn) Stream() message.Stream {
 // and nothing came since. It may be asked again when the connection has been idle; the answer changes when the backend closes.
 func (c *ClientConn) Reusable() bool {
 	s := &c.s
-	if s.gone.Load() != nil || s.in.buf != nil || s.used && !(s.reuse && s.complete() && s.out.err == nil) {
+	if s.gone.Load() != nil || s.in.buf != nil || s.used && (!s.reuse || !s.complete() || s.out.err != nil) {
 		return false
 	}
 	p, ok := s.conn.(Poller)

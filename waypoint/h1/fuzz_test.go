@@ -227,6 +227,7 @@ func FuzzResponses(f *testing.F) {
 				continue
 			}
 			got, err := io.ReadAll(resp.Body)
+			_ = resp.Body.Close()
 			if resp.StatusCode != h.Status || string(got) != body || err != nil && !strings.Contains(err.Error(), "trailer") {
 				t.Fatalf("%d %q, Go %d %q %v\n%q", h.Status, body, resp.StatusCode, got, err, in)
 			}

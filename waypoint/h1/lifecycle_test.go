@@ -57,17 +57,18 @@ func wait(t *testing.T, ended <-chan error) error {
 	}
 }
 
-func readResponseFrom(t *testing.T, r *bufio.Reader, method string) (*http.Response, string) {
+// readResponseFrom reads a whole response; its body has been read and closed.
+func readResponseFrom(t *testing.T, r *bufio.Reader, method string) http.Response {
 	t.Helper()
 	resp, err := http.ReadResponse(r, &http.Request{Method: method})
 	if err != nil {
 		t.Fatal(err)
 	}
-	body, err := io.ReadAll(resp.Body)
-	if err != nil {
+	if _, err := io.Copy(io.Discard, resp.Body); err != nil {
 		t.Fatal(err)
 	}
-	return resp, string(body)
+	_ = resp.Body.Close()
+	return *resp
 }
 
 func TestHalfClosedClientGetsItsAnswer(t *testing.T) {
@@ -92,7 +93,7 @@ func TestRefusedBeforeTheHeadEnds(t *testing.T) {
 		ours, peer := pair(t)
 		ended := serve(ours, Options{}, ok)
 		_, _ = io.WriteString(peer, in)
-		if resp, _ := readResponseFrom(t, bufio.NewReader(peer), "GET"); resp.StatusCode != status || !resp.Close {
+		if resp := readResponseFrom(t, bufio.NewReader(peer), "GET"); resp.StatusCode != status || !resp.Close {
 			t.Errorf("%q: %d, close %v", in, resp.StatusCode, resp.Close)
 		}
 		_ = peer.Close()
@@ -108,7 +109,7 @@ func TestPrefixComesFirst(t *testing.T) {
 		_ = s.WriteHead(&message.Head{Status: 200, Fields: fields("path: " + h.Path)}, true)
 	})
 	_, _ = io.WriteString(peer, "TP/1.1\r\nHost: a\r\n\r\n")
-	if resp, _ := readResponseFrom(t, bufio.NewReader(peer), "GET"); resp.Header.Get("path") != "/sniffed" {
+	if resp := readResponseFrom(t, bufio.NewReader(peer), "GET"); resp.Header.Get("path") != "/sniffed" {
 		t.Error(resp)
 	}
 	_ = peer.Close()
@@ -136,7 +137,7 @@ func TestUnreadBodies(t *testing.T) {
 				close(sent)
 			}()
 			r := bufio.NewReader(peer)
-			if resp, _ := readResponseFrom(t, r, "POST"); resp.StatusCode != 200 {
+			if resp := readResponseFrom(t, r, "POST"); resp.StatusCode != 200 {
 				t.Error(resp.Status)
 			}
 			if !c.keep {
@@ -147,7 +148,7 @@ func TestUnreadBodies(t *testing.T) {
 			}
 			<-sent
 			_, _ = io.WriteString(peer, "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
-			if resp, _ := readResponseFrom(t, r, "GET"); resp.StatusCode != 200 {
+			if resp := readResponseFrom(t, r, "GET"); resp.StatusCode != 200 {
 				t.Error(resp.Status)
 			}
 			_ = peer.Close()
@@ -173,7 +174,7 @@ func TestCloseAfter(t *testing.T) {
 	if sc.Finish() {
 		t.Error("kept")
 	}
-	if resp, _ := readResponseFrom(t, bufio.NewReader(peer), "GET"); !resp.Close {
+	if resp := readResponseFrom(t, bufio.NewReader(peer), "GET"); !resp.Close {
 		t.Error("no Connection: close")
 	}
 }
@@ -241,9 +242,10 @@ func TestUpgrade(t *testing.T) {
 	_ = backend.CloseWrite()
 	cr := bufio.NewReader(client)
 	resp, err := http.ReadResponse(cr, nil)
-	if err != nil || resp.StatusCode != 101 || resp.Header.Get("Upgrade") != "websocket" {
+	if err != nil || resp.StatusCode != http.StatusSwitchingProtocols || resp.Header.Get("Upgrade") != "websocket" {
 		t.Fatal(resp, err)
 	}
+	_ = resp.Body.Close() // a 101 has none
 	if got, err := io.ReadAll(cr); string(got) != "welcome" || err != nil {
 		t.Errorf("the client got %q, %v", got, err)
 	}
@@ -280,7 +282,7 @@ func TestOnReset(t *testing.T) {
 		t.Error("not called at once when it is too late")
 	}
 	_ = ours.TCPConn.Close()
-	if _, err = s.Read(make([]byte, 1)); err != gone {
+	if _, err = s.Read(make([]byte, 1)); !errors.Is(err, gone) {
 		t.Error("Read:", err)
 	}
 	if sc.Finish() {

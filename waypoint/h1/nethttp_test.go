@@ -84,10 +84,10 @@ func TestBetweenNetHTTP(t *testing.T) {
 		}
 		if r.URL.Path == "/early" {
 			w.Header().Set("Link", "</x>")
-			w.WriteHeader(103)
+			w.WriteHeader(http.StatusEarlyHints)
 		}
 		if r.URL.Path == "/empty" {
-			w.WriteHeader(204)
+			w.WriteHeader(http.StatusNoContent)
 			return
 		}
 		w.Header().Set("Trailer", "X-Done")
@@ -126,7 +126,7 @@ func TestBetweenNetHTTP(t *testing.T) {
 			}
 			up := NewClientConn(&tcp{TCPConn: b.(*net.TCPConn)}, o)
 			ended := serve(&tcp{TCPConn: c.(*net.TCPConn)}, o, func(s message.Stream, h *message.Head, end bool) { relay(t, s, h, end, up) })
-			go func() { <-ended; up.Close() }()
+			go func() { _ = <-ended; up.Close() }()
 		}
 	}()
 

@@ -219,7 +219,8 @@ func (w *writer) close(trailer *header.Fields) error {
 		if w.buf == nil {
 			w.buf = getBuffer()
 		}
-		b := append(w.buf.data, "0\r\n"...)
+		b := w.buf.data
+		b = append(b, "0\r\n"...)
 		if trailer != nil && w.lim.trailers {
 			t := headWriter{b: b}
 			t.fields(trailer)
@@ -228,7 +229,8 @@ func (w *writer) close(trailer *header.Fields) error {
 			}
 			b = t.b
 		}
-		w.buf.data = append(b, "\r\n"...)
+		b = append(b, "\r\n"...)
+		w.buf.data = b
 	}
 	w.done.Store(true)
 	return w.flush()
