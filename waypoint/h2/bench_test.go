@@ -61,7 +61,7 @@ func readFull(s io.Reader, p []byte) bool {
 
 // BenchmarkTunnels sends the requests through tunnels that stay open, as HBONE with keep-alive does.
 func BenchmarkTunnels(b *testing.B) {
-	backend := serveOurs(b, Options{}, func(s *Stream) {
+	backend := serveOurs(b, func(s *Stream) {
 		var h message.Head
 		_, _ = s.ReadHead(&h)
 		_ = s.WriteHead(ok(), false)
@@ -77,7 +77,7 @@ func BenchmarkTunnels(b *testing.B) {
 		upstream = append(upstream, dialOurs(b, backend, Options{}))
 	}
 	var n atomic.Int64
-	proxy := serveOurs(b, Options{}, func(s *Stream) {
+	proxy := serveOurs(b, func(s *Stream) {
 		var h message.Head
 		_, _ = s.ReadHead(&h)
 		up, err := upstream[n.Add(1)%benchConns].Open()
@@ -123,7 +123,7 @@ func BenchmarkTunnels(b *testing.B) {
 
 // BenchmarkRequests opens a stream for each request, as HTTP/2 inside a tunnel does.
 func BenchmarkRequests(b *testing.B) {
-	backend := serveOurs(b, Options{}, func(s *Stream) {
+	backend := serveOurs(b, func(s *Stream) {
 		var h message.Head
 		_, _ = s.ReadHead(&h)
 		h.Reset()
@@ -141,7 +141,7 @@ func BenchmarkRequests(b *testing.B) {
 	}
 	var n atomic.Int64
 	heads := sync.Pool{New: func() any { return new(message.Head) }}
-	proxy := serveOurs(b, Options{}, func(s *Stream) {
+	proxy := serveOurs(b, func(s *Stream) {
 		h := heads.Get().(*message.Head)
 		defer heads.Put(h)
 		_, _ = s.ReadHead(h)

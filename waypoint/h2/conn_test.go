@@ -94,7 +94,7 @@ func TestIdleConnectionCloses(t *testing.T) {
 	if err := waitDone(t, server); err != nil {
 		t.Error(err)
 	}
-	if _, err := client.Open(); err != ErrClosed {
+	if _, err := client.Open(); !errors.Is(err, ErrClosed) {
 		t.Error(err)
 	}
 }
@@ -198,7 +198,7 @@ func TestClientSeesBlockedOutput(t *testing.T) {
 		time.Sleep(10 * time.Millisecond)
 		return !c.CanOpen()
 	})
-	if _, err := c.Open(); err != ErrOutputBlocked {
+	if _, err := c.Open(); !errors.Is(err, ErrOutputBlocked) {
 		t.Error(err)
 	}
 	go func() { _, _ = io.Copy(io.Discard, theirs) }()
@@ -263,7 +263,7 @@ func TestTunnelClose(t *testing.T) {
 		if err := tun.Close(); err != nil {
 			t.Error(err)
 		}
-		if _, err := tun.Read(make([]byte, 1)); err != io.ErrClosedPipe {
+		if _, err := tun.Read(make([]byte, 1)); !errors.Is(err, io.ErrClosedPipe) {
 			t.Error(err)
 		}
 		eventually(t, "the stream has ended", func() bool { return client.ActiveStreams() == 0 })
@@ -493,7 +493,7 @@ func TestIdleTunnelsAreCheap(t *testing.T) {
 		t.Skip("opens 3,960 tunnels")
 	}
 	const conns, streams = 40, 99
-	addr := serveOurs(t, Options{}, func(s *Stream) {
+	addr := serveOurs(t, func(s *Stream) {
 		var h message.Head
 		_, _ = s.ReadHead(&h)
 		_ = s.WriteHead(ok(), false)

@@ -197,7 +197,7 @@ func (c *Conn) onPriority(h frameHeader, p []byte) error {
 	if err := c.spendControl(1, "PRIORITY"); err != nil {
 		return err
 	}
-	code := message.ResetCode(message.FrameSizeError)
+	code := message.FrameSizeError
 	if len(p) == 5 {
 		if binary.BigEndian.Uint32(p)&maxStreamID != h.streamID {
 			return nil

@@ -59,9 +59,9 @@ func listen(t testing.TB, serve func(net.Conn)) string {
 }
 
 // serveOurs runs our server and returns its address.
-func serveOurs(t testing.TB, o Options, handler func(*Stream)) string {
+func serveOurs(t testing.TB, handler func(*Stream)) string {
 	return listen(t, func(nc net.Conn) {
-		c := NewServer(nc, o, handler)
+		c := NewServer(nc, Options{}, handler)
 		t.Cleanup(func() { c.Close(nil) })
 		_ = c.Serve()
 	})

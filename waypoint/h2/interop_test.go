@@ -3,6 +3,7 @@ package h2
 import (
 	"bytes"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"hash/crc32"
 	"io"
@@ -68,7 +69,7 @@ func sum(t testing.TB, r io.Reader) (int64, uint32) {
 const bulk = 100 << 20
 
 func TestGoClientSendsAndTakes100MB(t *testing.T) {
-	addr := serveOurs(t, Options{}, echo)
+	addr := serveOurs(t, echo)
 	resp, err := goClient(t).Post("https://"+addr+"/", "x/y", &pattern{n: bulk})
 	if err != nil {
 		t.Fatal(err)
@@ -83,7 +84,7 @@ func TestGoClientSendsAndTakes100MB(t *testing.T) {
 
 func TestGoServerTakesAndSends100MB(t *testing.T) {
 	addr := serveGo(t, func(w http.ResponseWriter, r *http.Request) {
-		w.WriteHeader(200)
+		w.WriteHeader(http.StatusOK)
 		_, _ = io.Copy(w, r.Body)
 	})
 	c := dialOurs(t, addr, Options{})
@@ -109,7 +110,7 @@ func TestGoServerTakesAndSends100MB(t *testing.T) {
 }
 
 func TestGoClientSees(t *testing.T) {
-	addr := serveOurs(t, Options{}, func(s *Stream) {
+	addr := serveOurs(t, func(s *Stream) {
 		var h message.Head
 		end, err := s.ReadHead(&h)
 		if err != nil {
@@ -145,7 +146,8 @@ func TestGoClientSees(t *testing.T) {
 		t.Fatal(err)
 	}
 	body, _ := io.ReadAll(resp.Body)
-	if resp.StatusCode != 201 || string(body) != "hello" || resp.Trailer.Get("X-Sum") != "5" {
+	_ = resp.Body.Close()
+	if resp.StatusCode != http.StatusCreated || string(body) != "hello" || resp.Trailer.Get("X-Sum") != "5" {
 		t.Errorf("%d %q %v", resp.StatusCode, body, resp.Trailer)
 	}
 	if got, want := resp.Header.Get("X-Saw"), "GET svc.example:80 /p?q=1 a=1; b=2 true"; got != want {
@@ -160,9 +162,9 @@ func TestGoServerSees(t *testing.T) {
 	addr := serveGo(t, func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
 		w.Header().Set("Trailer", "X-Sum")
-		w.WriteHeader(103)
+		w.WriteHeader(http.StatusEarlyHints)
 		w.Header().Set("X-Saw", fmt.Sprint(r.Method, " ", r.Host, " ", r.URL.Path, " ", r.Header.Get("Cookie"), " ", string(body), " ", r.Trailer.Get("X-T")))
-		w.WriteHeader(404)
+		w.WriteHeader(http.StatusNotFound)
 		_, _ = io.WriteString(w, "gone")
 		w.Header().Set("X-Sum", "4")
 	})
@@ -196,7 +198,7 @@ func TestGoServerSees(t *testing.T) {
 }
 
 func TestGoClientOpensTunnel(t *testing.T) {
-	addr := serveOurs(t, Options{}, echo)
+	addr := serveOurs(t, echo)
 	pr, pw := io.Pipe()
 	req := &http.Request{Method: "CONNECT", URL: mustURL("https://" + addr), Host: "10.0.0.1:80", Header: http.Header{}, Body: pr}
 	resp, err := goClient(t).Do(req)
@@ -205,7 +207,8 @@ func TestGoClientOpensTunnel(t *testing.T) {
 	}
 	go func() { _, _ = pw.Write([]byte("ping")); _ = pw.Close() }()
 	got, err := io.ReadAll(resp.Body)
-	if resp.StatusCode != 200 || string(got) != "ping" || err != nil {
+	_ = resp.Body.Close()
+	if resp.StatusCode != http.StatusOK || string(got) != "ping" || err != nil {
 		t.Errorf("%d %q %v", resp.StatusCode, got, err)
 	}
 }
@@ -215,7 +218,7 @@ func TestTunnelToGoServer(t *testing.T) {
 		if r.Method != "CONNECT" || r.Host != "10.0.0.1:80" {
 			t.Errorf("%s %s", r.Method, r.Host)
 		}
-		w.WriteHeader(200)
+		w.WriteHeader(http.StatusOK)
 		w.(http.Flusher).Flush()
 		b, _ := io.ReadAll(r.Body)
 		_, _ = w.Write(bytes.ToUpper(b))
@@ -238,7 +241,7 @@ func TestTunnelToGoServer(t *testing.T) {
 }
 
 func TestHundredStreamsWithOneStalled(t *testing.T) {
-	addr := serveOurs(t, Options{}, func(s *Stream) {
+	addr := serveOurs(t, func(s *Stream) {
 		h, _ := readHead(t, s)
 		_ = s.WriteHead(ok(), false)
 		if h.Path == "/stalled" {
@@ -265,7 +268,7 @@ func TestHundredStreamsWithOneStalled(t *testing.T) {
 			}
 		})
 	}
-	if _, err := c.Open(); err != ErrTooManyStreams {
+	if _, err := c.Open(); !errors.Is(err, ErrTooManyStreams) {
 		t.Errorf("the 101st stream: %v", err)
 	}
 	all.Wait()
@@ -303,7 +306,7 @@ func TestDrainFinishesWhatIsInFlight(t *testing.T) {
 	<-started
 	server.Shutdown(0)
 	<-away
-	if _, err := c.Open(); err != ErrGoAway {
+	if _, err := c.Open(); !errors.Is(err, ErrGoAway) {
 		t.Errorf("Open after GOAWAY: %v", err)
 	}
 	close(release)

@@ -270,8 +270,8 @@ func (c *Conn) beginData(h frameHeader, p []byte) (int, error) {
 	}
 
 	s := c.lookup(h.streamID)
-	switch {
-	case s == nil:
+	switch s {
+	case nil:
 		if err := c.lateData(h.streamID); err != nil {
 			return 0, err
 		}
@@ -285,7 +285,8 @@ func (c *Conn) beginData(h frameHeader, p []byte) (int, error) {
 		}
 	}
 	r.data = dataFrame{open: true, stream: s, left: data, padding: padding, end: end}
-	return used, c.endData()
+	c.endData()
+	return used, nil
 }
 
 // admit tells whether the stream takes a DATA frame; if not, it has been reset.
@@ -341,21 +342,21 @@ func (c *Conn) dataBytes(b []byte) (int, error) {
 	}
 	skip := min(len(b)-n, d.padding)
 	d.padding -= skip
-	return n + skip, c.endData()
+	c.endData()
+	return n + skip, nil
 }
 
 // endData finishes the DATA frame if all of it has come.
-func (c *Conn) endData() error {
+func (c *Conn) endData() {
 	d := &c.reader.data
 	if d.left > 0 || d.padding > 0 {
-		return nil
+		return
 	}
 	s, end := d.stream, d.end
 	*d = dataFrame{}
 	if s != nil && end {
 		c.endRecv(s)
 	}
-	return nil
 }
 
 // endRecv notes the peer's END_STREAM.

@@ -57,7 +57,7 @@ func (s *Stream) fail(e *message.ResetError) {
 	s.c.unlink(s, endedByPeer)
 	s.stop(e, false, whole)
 	s.c.unlinked(s)
-	if !(whole && s.c.client && e.Code == message.NoError && e.Remote) {
+	if !whole || !s.c.client || e.Code != message.NoError || !e.Remote {
 		s.report(e)
 	}
 }
