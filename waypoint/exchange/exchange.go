@@ -2,6 +2,7 @@ package exchange
 
 import (
 	"context"
+	"net/http"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -133,7 +134,7 @@ func (e *exchange) begin(end bool) {
 	env.Stats.Active.Add(1)
 	e.noBody = end
 	e.grpc = isGRPC(e.req.Fields.Value(header.ContentType))
-	e.head = e.req.Method == "HEAD"
+	e.head = e.req.Method == http.MethodHead
 
 	r, conn := &e.rec, e.x.Conn // field by field: release has emptied the Record, and it is too large to be copied
 	r.Start = time.Now()

@@ -143,7 +143,7 @@ func (e *exchange) proxy(r *route.Route) {
 		return
 	}
 	policy := e.retryPolicy(r.Forward)
-	timeout, perTry := e.timeouts(r.Forward, policy)
+	timeout, perTry := e.timeouts(r.Forward)
 	e.rewrite(r, timeout)
 	e.mirror(r.Forward)
 	if timeout > 0 {

@@ -15,13 +15,8 @@ func (e *exchange) finish() {
 	e.mu.Unlock()
 	if gone != nil && !e.ended {
 		e.env.Stats.DownstreamReset.Add(1)
-		if gone.Remote {
-			r.Flags.Set(telemetry.FlagDownstreamConnectionTermination)
-			r.ResponseCodeDetails = "downstream_remote_disconnect"
-		} else {
-			r.Flags.Set(telemetry.FlagDownstreamConnectionTermination)
-			r.ResponseCodeDetails = "downstream_remote_disconnect"
-		}
+		r.Flags.Set(telemetry.FlagDownstreamConnectionTermination)
+		r.ResponseCodeDetails = "downstream_remote_disconnect"
 	}
 	if !e.forwarding && r.ResponseCode != 0 && e.chain.Refused == nil {
 		// Answered by a filter. Envoy has routed by then, so route, cluster and service are in its records of denied requests.

@@ -193,7 +193,7 @@ func idempotent(method string) bool {
 
 // timeouts are the request's and each attempt's; x-envoy-upstream-rq-timeout-ms and …-per-try-timeout-ms of the client count
 // (Envoy honours them when use_remote_address is false), and so does grpc-timeout where the route says so.
-func (e *exchange) timeouts(f *route.Forward, s *retryState) (whole, perTry time.Duration) {
+func (e *exchange) timeouts(f *route.Forward) (whole, perTry time.Duration) {
 	h := &e.req.Fields
 	whole = f.Timeout
 	if f.Retry != nil {

@@ -100,7 +100,7 @@ func TestTimeouts(t *testing.T) {
 		for i := 0; i < len(c.headers); i += 2 {
 			e.req.Fields.Append(c.headers[i], c.headers[i+1])
 		}
-		whole, perTry := e.timeouts(&c.f, &retryState{})
+		whole, perTry := e.timeouts(&c.f)
 		if whole != c.whole || perTry != c.perTry {
 			t.Errorf("%s: %v %v, want %v %v", c.name, whole, perTry, c.whole, c.perTry)
 		}
