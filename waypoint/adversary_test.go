@@ -21,7 +21,7 @@ import (
 // A route is picked by the path that policy has judged, also where the question whether an upgrade is allowed is asked before
 // the filters: "/ws/../hello" is not below "/ws".
 func TestRouteOfAnUpgradeIsPickedByTheNormalisedPath(t *testing.T) {
-	m := sampleMesh(t, withoutPolicy, editHTTP(httpChain, func(h *hcmv3.HttpConnectionManager) {
+	m := sampleMesh(t, withoutPolicy, editHTTP(func(h *hcmv3.HttpConnectionManager) {
 		h.UpgradeConfigs = nil
 		vh := h.GetRouteConfig().GetVirtualHosts()[0]
 		ws := proto.Clone(vh.GetRoutes()[0]).(*routev3.Route)
@@ -36,7 +36,8 @@ func TestRouteOfAnUpgradeIsPickedByTheNormalisedPath(t *testing.T) {
 	fmt.Fprint(conn, "GET /ws/../hello HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
 	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
 	must(t, err)
-	if resp.StatusCode != 403 {
+	defer func() { _ = resp.Body.Close() }()
+	if resp.StatusCode != http.StatusForbidden {
 		t.Errorf("%d: the route of /ws allowed an upgrade of /hello", resp.StatusCode)
 	}
 }
@@ -73,6 +74,7 @@ func TestHeadThatCannotBeSentOnIsAnswered(t *testing.T) {
 		_ = conn.SetReadDeadline(time.Now().Add(3 * time.Second))
 		resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
 		must(t, err)
+		defer func() { _ = resp.Body.Close() }()
 		if resp.StatusCode < 400 {
 			t.Errorf("%d", resp.StatusCode)
 		}
@@ -109,7 +111,8 @@ func TestEmptyLineDoesNotPickTheTCPChain(t *testing.T) {
 	_ = conn.SetReadDeadline(time.Now().Add(3 * time.Second))
 	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
 	must(t, err)
-	if resp.StatusCode != 403 || resp.Header.Get("Server") != "istio-envoy" {
+	defer func() { _ = resp.Body.Close() }()
+	if resp.StatusCode != http.StatusForbidden || resp.Header.Get("Server") != "istio-envoy" {
 		t.Errorf("%d, %q: not the HTTP chain", resp.StatusCode, resp.Header.Get("Server"))
 	}
 }

@@ -1,6 +1,7 @@
 package waypoint_test
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -39,6 +40,7 @@ func TestDrain(t *testing.T) {
 			return
 		}
 		b, err := io.ReadAll(resp.Body)
+		_ = resp.Body.Close()
 		slow <- answer{resp.StatusCode, string(b), err}
 	}()
 	eventually(t, "the slow request is under way", func() error {
@@ -63,7 +65,7 @@ func TestDrain(t *testing.T) {
 	if m.server.Ready() == nil {
 		t.Error("still ready")
 	}
-	if _, err := cl.conn.Open(); err != h2.ErrGoAway {
+	if _, err := cl.conn.Open(); !errors.Is(err, h2.ErrGoAway) {
 		t.Errorf("a new tunnel: %v", err)
 	}
 	// Clients that have not heard of it yet are still served, on a new connection.

@@ -31,11 +31,11 @@ const (
 	httpCluster = httpChain
 )
 
-// editHTTP returns an edit of the HTTP manager of one chain.
-func editHTTP(chain string, edit func(*hcmv3.HttpConnectionManager)) func(*listenerv3.Listener) {
+// editHTTP returns an edit of httpChain's HTTP manager.
+func editHTTP(edit func(*hcmv3.HttpConnectionManager)) func(*listenerv3.Listener) {
 	return func(l *listenerv3.Listener) {
 		for _, c := range l.GetFilterChains() {
-			if c.GetName() != chain {
+			if c.GetName() != httpChain {
 				continue
 			}
 			for _, f := range c.GetFilters() {
@@ -105,7 +105,7 @@ func TestBadConfiguration(t *testing.T) {
 	t.Run("unknown filter", func(t *testing.T) {
 		m := start(t)
 		before := m.server.Program().Version
-		m.editMain(editHTTP(httpChain, func(h *hcmv3.HttpConnectionManager) {
+		m.editMain(editHTTP(func(h *hcmv3.HttpConnectionManager) {
 			lua, err := anypb.New(&luav3.Lua{InlineCode: "function envoy_on_request(h) end"})
 			must(t, err)
 			h.HttpFilters = append([]*hcmv3.HttpFilter{{Name: "my.lua", ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: lua}}}, h.HttpFilters...)
@@ -126,7 +126,7 @@ func TestBadConfiguration(t *testing.T) {
 
 	t.Run("broken regex", func(t *testing.T) {
 		m := start(t)
-		m.editMain(editHTTP(httpChain, func(h *hcmv3.HttpConnectionManager) {
+		m.editMain(editHTTP(func(h *hcmv3.HttpConnectionManager) {
 			h.GetRouteConfig().VirtualHosts[0].Routes[0].Match = &routev3.RouteMatch{
 				PathSpecifier: &routev3.RouteMatch_SafeRegex{SafeRegex: &matcherv3.RegexMatcher{Regex: "(["}}}
 		}))
@@ -190,6 +190,7 @@ func TestMalformedRequests(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 			continue
 		}
+		_ = resp.Body.Close()
 		if resp.StatusCode != tc.want {
 			t.Errorf("%s: %d, want %d", name, resp.StatusCode, tc.want)
 		}
@@ -252,6 +253,7 @@ func TestCutOffResponse(t *testing.T) {
 	if err != nil {
 		return // the reset overtook the head
 	}
+	defer func() { _ = resp.Body.Close() }()
 	if b, err := io.ReadAll(resp.Body); err == nil {
 		t.Errorf("%q passed for a whole answer", b)
 	}
@@ -262,12 +264,13 @@ func TestRouteTimeout(t *testing.T) {
 	m.hbonePod(podV1, httpApp(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })))
 	m.endpoints(httpCluster, podV1+":5000")
 	m.start(waypoint.Drain{Grace: 100 * time.Millisecond})
-	req, err := http.NewRequest("GET", "http://helloworld:5000/hello", nil)
+	req, err := http.NewRequest(http.MethodGet, "http://helloworld:5000/hello", nil)
 	must(t, err)
 	req.Header.Set("X-Envoy-Upstream-Rq-Timeout-Ms", "200")
 	resp, err := m.client("sleep").http(httpVIP).Do(req)
 	must(t, err)
-	if b, _ := io.ReadAll(resp.Body); resp.StatusCode != 504 || string(b) != "upstream request timeout" {
+	defer func() { _ = resp.Body.Close() }()
+	if b, _ := io.ReadAll(resp.Body); resp.StatusCode != http.StatusGatewayTimeout || string(b) != "upstream request timeout" {
 		t.Errorf("%d %q", resp.StatusCode, b)
 	}
 }

@@ -105,7 +105,10 @@ func (m *mesh) start(drain waypoint.Drain) {
 	m.t.Cleanup(func() {
 		stop()
 		select {
-		case <-m.ended:
+		case err := <-m.ended:
+			if err != nil {
+				m.t.Error("the server:", err)
+			}
 		case <-time.After(20 * time.Second):
 			m.t.Error("the server does not end")
 		}

@@ -126,7 +126,8 @@ func TestUpgrade(t *testing.T) {
 	r := bufio.NewReader(conn)
 	resp, err := http.ReadResponse(r, nil)
 	must(t, err)
-	if resp.StatusCode != 101 || resp.Header.Get("Upgrade") != "websocket" || resp.Header.Get("Sec-Websocket-Accept") != "a" {
+	_ = resp.Body.Close() // a 101 has none
+	if resp.StatusCode != http.StatusSwitchingProtocols || resp.Header.Get("Upgrade") != "websocket" || resp.Header.Get("Sec-Websocket-Accept") != "a" {
 		t.Fatalf("%d %v", resp.StatusCode, resp.Header)
 	}
 	for i := range 5 {
@@ -157,7 +158,8 @@ func TestUnknownUpgradeIsRefused(t *testing.T) {
 	fmt.Fprint(conn, "GET /hello HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: irc\r\n\r\n")
 	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
 	must(t, err)
-	if resp.StatusCode != 403 {
+	defer func() { _ = resp.Body.Close() }()
+	if resp.StatusCode != http.StatusForbidden {
 		t.Errorf("%d", resp.StatusCode)
 	}
 }
@@ -183,6 +185,7 @@ func TestPipelining(t *testing.T) {
 		must(t, err)
 		b, err := io.ReadAll(resp.Body)
 		must(t, err)
+		_ = resp.Body.Close()
 		if !strings.Contains(string(b), fmt.Sprintf("GET /hello/%d\n", i)) {
 			t.Fatalf("answer %d: %q", i, b)
 		}

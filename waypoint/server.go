@@ -183,7 +183,7 @@ func (s *Server) Program() *program.Program { return s.current.Load() }
 // Report returns the census of the configuration in force.
 func (s *Server) Report() *config.Report { return s.report.Load() }
 
-// Clusters, Secrets, XDS, Registry and Peers are for the admin pages.
+// Clusters returns the pools of the backends.
 func (s *Server) Clusters() *cluster.Manager { return s.clusters }
 
 // Secrets returns the certificate store.

@@ -60,7 +60,7 @@ func TestMetricLogAndSpanAgree(t *testing.T) {
 		w.WriteHeader(http.StatusAccepted)
 	})
 	logFile := filepath.Join(t.TempDir(), "access.log")
-	m := sampleMesh(t, editHTTP(httpChain, func(h *hcmv3.HttpConnectionManager) {
+	m := sampleMesh(t, editHTTP(func(h *hcmv3.HttpConnectionManager) {
 		zipkin, err := anypb.New(&tracev3.ZipkinConfig{CollectorCluster: "zipkin", CollectorEndpoint: "/api/v2/spans",
 			CollectorEndpointVersion: tracev3.ZipkinConfig_HTTP_JSON, TraceId_128Bit: true, CollectorHostname: "zipkin.test:9411"})
 		must(t, err)

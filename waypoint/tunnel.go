@@ -1,6 +1,7 @@
 package waypoint
 
 import (
+	"errors"
 	"net"
 	"net/netip"
 	"strings"
@@ -133,7 +134,7 @@ func (s *Server) serveHTTP(t message.Conn, c *inner, chain *program.Chain, prefi
 	err := s.exchange.ServeConn(&exchange.Connection{
 		Conn: t, Info: c.info, Chain: c.now, Prefix: prefix, HTTP2: isH2, H2: h2.Options{Budget: s.budget, Logger: s.log},
 	})
-	if err != nil && err != exchange.ErrParked {
+	if err != nil && !errors.Is(err, exchange.ErrParked) {
 		s.log.Debug("connection in a tunnel ended", "local", c.info.Local.String(), "remote", c.info.Remote.String(), "error", err)
 	}
 }

@@ -149,7 +149,8 @@ func TestGetOnlyPolicy(t *testing.T) {
 	}
 	resp, err := c.Head("http://helloworld:5000/hello")
 	must(t, err)
-	if resp.StatusCode != 403 {
+	_ = resp.Body.Close()
+	if resp.StatusCode != http.StatusForbidden {
 		t.Errorf("HEAD: %d", resp.StatusCode)
 	}
 	if status, _ := do(t, c, "GET", "http://helloworld:5000/nowhere", ""); status != 404 {
@@ -165,7 +166,7 @@ func TestHeaders(t *testing.T) {
 	m.helloPods()
 	m.start(waypoint.Drain{Grace: 100 * time.Millisecond})
 	c := m.client("sleep").http(httpVIP)
-	req, err := http.NewRequest("GET", "http://helloworld:5000/hello/./a/../b?q=1", nil)
+	req, err := http.NewRequest(http.MethodGet, "http://helloworld:5000/hello/./a/../b?q=1", nil)
 	must(t, err)
 	req.Header.Set("X-Forwarded-Client-Cert", "By=liar")
 	req.Header.Set("X-Envoy-Original-Path", "/liar")
@@ -173,6 +174,7 @@ func TestHeaders(t *testing.T) {
 	must(t, err)
 	body, err := io.ReadAll(resp.Body)
 	must(t, err)
+	_ = resp.Body.Close()
 	if !strings.HasSuffix(string(body), "GET /hello/b?q=1\n") {
 		t.Errorf("the path is normalised: %q", body)
 	}
@@ -377,7 +379,7 @@ func TestLargeBodies(t *testing.T) {
 	m := sampleMesh(t, withoutPolicy, withoutTimeouts)
 	const size = 100 << 20
 	h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.Method == "POST" {
+		if r.Method == http.MethodPost {
 			sum := sha256.New()
 			n, _ := io.Copy(sum, r.Body)
 			fmt.Fprintf(w, "%d %x", n, sum.Sum(nil))
@@ -399,6 +401,7 @@ func TestLargeBodies(t *testing.T) {
 		must(t, err)
 		got, err := io.ReadAll(resp.Body)
 		must(t, err)
+		_ = resp.Body.Close()
 		if string(got) != want {
 			t.Errorf("upload: %s, want %s", got, want)
 		}
@@ -407,6 +410,7 @@ func TestLargeBodies(t *testing.T) {
 		down := sha256.New()
 		n, err := io.Copy(down, resp.Body)
 		must(t, err)
+		_ = resp.Body.Close()
 		if got := fmt.Sprintf("%d %x", n, down.Sum(nil)); got != want {
 			t.Errorf("download: %s, want %s", got, want)
 		}
