@@ -39,8 +39,9 @@ func (t *translator) permissionCondition(path string, c *securityv1beta1.Conditi
 			return &rbacv3.Permission{Rule: &rbacv3.Permission_RequestedServerName{RequestedServerName: text(v, "")}}, nil
 		}
 	case strings.HasPrefix(key, "experimental.envoy.filters."):
-		filter, name, found := strings.Cut(strings.TrimPrefix(key, "experimental."), "[")
-		if name, found = strings.CutSuffix(name, "]"); !found || name == "" {
+		filter, name, _ := strings.Cut(strings.TrimPrefix(key, "experimental."), "[")
+		name, found := strings.CutSuffix(name, "]")
+		if !found || name == "" {
 			return f, false, fmt.Errorf("%s.key: %q; want experimental.envoy.filters.<filter>[<key>]", path, key)
 		}
 		f.all = func(values []string) (*rbacv3.Permission, error) {
