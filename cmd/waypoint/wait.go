@@ -32,7 +32,7 @@ func waitCommand() *cobra.Command {
 }
 
 func wait(ctx context.Context, client *http.Client, url string, period time.Duration) error {
-	last := "no answer"
+	var last string
 	for {
 		req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 		if err != nil {

@@ -3,6 +3,7 @@ package controlplane
 import (
 	"cmp"
 	"fmt"
+	"net/http"
 	"regexp"
 	"slices"
 	"strings"
@@ -264,13 +265,13 @@ func regexRewrite(regex, substitution string) *matcherv3.RegexMatchAndSubstitute
 func redirectAction(r *manifests.Redirect) *routev3.RedirectAction {
 	out := &routev3.RedirectAction{HostRedirect: r.Hostname, PortRedirect: uint32(r.Port)}
 	switch r.StatusCode {
-	case 0, 302: // the Gateway API's default
+	case 0, http.StatusFound: // the Gateway API's default
 		out.ResponseCode = routev3.RedirectAction_FOUND
-	case 303:
+	case http.StatusSeeOther:
 		out.ResponseCode = routev3.RedirectAction_SEE_OTHER
-	case 307:
+	case http.StatusTemporaryRedirect:
 		out.ResponseCode = routev3.RedirectAction_TEMPORARY_REDIRECT
-	case 308:
+	case http.StatusPermanentRedirect:
 		out.ResponseCode = routev3.RedirectAction_PERMANENT_REDIRECT
 	}
 	if r.Scheme != "" {

@@ -70,6 +70,7 @@ func (p *Port) Target(pod *Pod) uint16 {
 // Protocol says what a port speaks, by its appProtocol or its name (Istio's protocol selection).
 type Protocol uint8
 
+// What a port may speak.
 const (
 	Auto Protocol = iota // not declared: the waypoint looks at the first bytes
 	TCP
