@@ -106,14 +106,22 @@ func (a *Acceptor) serve(raw net.Conn) {
 	if a.Opened != nil {
 		a.Opened(conn)
 	}
-	conn.h2 = h2.NewServer(c, a.H2(), func(s *h2.Stream) { a.Handler(s, conn) })
+	var late sync.Once // a connection that came during the drain: says goodbye with its first stream
+	var draining bool
+	var grace time.Duration
+	conn.h2 = h2.NewServer(c, a.H2(), func(s *h2.Stream) {
+		if draining {
+			late.Do(func() { conn.h2.Shutdown(grace) })
+		}
+		a.Handler(s, conn)
+	})
 
 	a.mu.Lock()
 	if a.conns == nil {
 		a.conns = map[*Conn]struct{}{}
 	}
 	a.conns[conn] = struct{}{}
-	draining, grace := a.draining, a.grace
+	draining, grace = a.draining, a.grace
 	a.mu.Unlock()
 	a.Stats.Active.Add(1)
 	defer func() {
@@ -122,9 +130,8 @@ func (a *Acceptor) serve(raw net.Conn) {
 		a.mu.Unlock()
 		a.Stats.Active.Add(-1)
 	}()
-	if draining { // came in while the drain began: it gets its GOAWAY like the others
-		conn.h2.Shutdown(grace)
-	}
+	// One that came while draining is not told at once: whoever connects has a request to send, and GOAWAY before its first stream
+	// would lose it (ztunnel does not retry).
 	if err := conn.h2.Serve(); err != nil {
 		a.Logger.Debug("HBONE connection ended", "remote", raw.RemoteAddr().String(), "error", err)
 	}
