@@ -137,7 +137,7 @@ func TestUnreadBodies(t *testing.T) {
 				close(sent)
 			}()
 			r := bufio.NewReader(peer)
-			if resp := readResponseFrom(t, r, "POST"); resp.StatusCode != 200 {
+			if resp := readResponseFrom(t, r, "POST"); resp.StatusCode != http.StatusOK {
 				t.Error(resp.Status)
 			}
 			if !c.keep {
@@ -148,7 +148,7 @@ func TestUnreadBodies(t *testing.T) {
 			}
 			<-sent
 			_, _ = io.WriteString(peer, "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
-			if resp := readResponseFrom(t, r, "GET"); resp.StatusCode != 200 {
+			if resp := readResponseFrom(t, r, "GET"); resp.StatusCode != http.StatusOK {
 				t.Error(resp.Status)
 			}
 			_ = peer.Close()
