@@ -45,11 +45,17 @@ const waypointIP = "10.244.0.9"
 // Options are what a Mesh is made of beside testdata/base.yaml.
 type Options struct {
 	Manifests string
-	// MeshConfig is YAML on top of Istio's defaults and of an access log in JSON that the Mesh reads.
+	// MeshConfig is YAML on top of Istio's defaults, metrics as Istio's charts set them, and an access log in JSON.
 	MeshConfig string
 	// Images are applications by image name, beside those of this package.
 	Images map[string]Image
 }
+
+const meshConfig = `
+defaultProviders: {metrics: [prometheus]}
+accessLogFile: %s
+accessLogEncoding: JSON
+%s`
 
 // AccessLog is the path of the access log of all waypoints of the process: istiod keeps the file logger that it made first for
 // good. Request ids tell the lines apart.
@@ -72,7 +78,7 @@ func Start(t testing.TB, o Options) *Mesh {
 		must(t, err)
 	}
 	must(t, each(objects, "Pod", func(p *corev1.Pod) error { return m.run(p, o.Images) }))
-	m.Istiod = newIstiod(t, objects, fmt.Sprintf("accessLogFile: %s\naccessLogEncoding: JSON\n%s", AccessLog(), o.MeshConfig))
+	m.Istiod = newIstiod(t, objects, fmt.Sprintf(meshConfig, AccessLog(), o.MeshConfig))
 	m.startServer()
 	return m
 }
