@@ -1,6 +1,7 @@
 package hbone
 
 import (
+	"errors"
 	"io"
 	"net"
 	"os"
@@ -48,20 +49,32 @@ func (c *netConn) Reset(message.ResetCode) {
 func (c *netConn) OnReset(func(*message.ResetError)) {}
 
 // Readable tells whether Read would return at once: with bytes, the end or an error. An HTTP/1.1 connection on which something
-// came while nobody asked is of no use for another request. Behind TLS any waiting record counts.
+// came while nobody asked is of no use for another request. Behind TLS any waiting record counts. Nobody may be reading.
 func (c *netConn) Readable() bool {
 	below := c.Conn
-	if t, ok := below.(interface{ NetConn() net.Conn }); ok {
+	t, secure := below.(interface{ NetConn() net.Conn })
+	if secure {
 		below = t.NetConn()
 	}
 	switch b := below.(type) {
 	case *net.TCPConn:
-		return h1.Poll(b)
+		return h1.Poll(b) || secure && c.holds()
 	case *tunnelConn:
 		p, ok := b.Conn.(interface{ Readable() bool })
-		return !ok || p.Readable()
+		return !ok || p.Readable() || secure // what TLS holds cannot be asked for here: a deadline would end the tunnel
 	}
 	return true // not known: do not use it again
+}
+
+// holds tells whether the TLS layer has bytes, or records, that it has taken from the socket already. It offers no way to ask but
+// to read what must not be waited for. A byte that this takes is lost, but then the connection is not used again.
+func (c *netConn) holds() bool {
+	if c.SetReadDeadline(time.Unix(1, 0)) != nil {
+		return true
+	}
+	var b [1]byte
+	_, err := c.Read(b[:])
+	return !errors.Is(err, os.ErrDeadlineExceeded) || c.SetReadDeadline(time.Time{}) != nil
 }
 
 // NetConn makes a net.Conn of a tunnel, for crypto/tls inside it. Deadlines: crypto/tls sets them only to interrupt a handshake
