@@ -39,7 +39,7 @@ func TestPoll(t *testing.T) {
 		t.Errorf("%d calls, %v", calls, err)
 	}
 	last := errors.New("never")
-	if err := poll(context.Background(), 0, func() error { return last }); err != last {
+	if err := poll(context.Background(), 0, func() error { return last }); !errors.Is(err, last) {
 		t.Errorf("after the time is over: %v", err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())

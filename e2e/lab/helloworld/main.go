@@ -12,6 +12,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log"
@@ -30,19 +31,28 @@ import (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
-	defer stop()
-	if len(os.Args) > 1 {
-		switch os.Args[1] {
-		case "pause":
-			<-ctx.Done()
-		case "version":
-			fmt.Println(os.Getenv("SERVICE_VERSION"))
-		default:
-			log.Fatalf("unknown command %q", os.Args[1])
-		}
-		return
+	err := run(ctx, os.Args[1:])
+	stop()
+	if err != nil {
+		log.Fatal(err)
 	}
+}
 
+func run(ctx context.Context, args []string) error {
+	switch {
+	case len(args) == 0:
+		return serve(ctx)
+	case args[0] == "pause":
+		<-ctx.Done()
+	case args[0] == "version":
+		fmt.Println(os.Getenv("SERVICE_VERSION"))
+	default:
+		return fmt.Errorf("unknown command %q", args[0])
+	}
+	return nil
+}
+
+func serve(ctx context.Context) error {
 	mux := http.NewServeMux()
 	mux.HandleFunc("/hello", hello)
 	mux.Handle("/websocket", websocket.Server{Handler: func(c *websocket.Conn) { _, _ = io.Copy(c, c) }}) // until the client leaves
@@ -57,9 +67,10 @@ func main() {
 		defer cancel()
 		_ = server.Shutdown(ending) // what is open then is cut by the exit
 	}()
-	if err := server.ListenAndServe(); err != http.ErrServerClosed {
-		log.Fatal(err)
+	if err := server.ListenAndServe(); !errors.Is(err, http.ErrServerClosed) {
+		return err
 	}
+	return nil
 }
 
 // hello answers with the version, then the request line and headers as they
