@@ -111,11 +111,9 @@ func (p *Pool) open(ctx context.Context, key string, dial func(context.Context) 
 		if err == nil {
 			if p.closed {
 				err = &ConnectError{Hop: "pool", Err: errors.New("shut down")}
-			} else {
+			} else if s, err = c.Open(); err == nil { // else it has ended meanwhile, and nobody would take it out again
 				g.conns = append(g.conns, c)
-				if s, err = c.Open(); err == nil {
-					c.opened++
-				}
+				c.opened++
 			}
 		}
 		waiters := g.waiters
