@@ -17,6 +17,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/http"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -78,7 +79,7 @@ func (s *Server) Close() {
 	s.acceptor.Close()
 }
 
-// Requests, Tunnels and Connections are how many there were since Start.
+// Requests is the number of requests inside tunnels since Start.
 func (s *Server) Requests() int64 { return s.requests.Load() }
 
 // Tunnels is the number of CONNECTs that were answered with 200.
@@ -105,7 +106,7 @@ func (s *Server) serve(st *h2.Stream) {
 	if _, err := st.ReadHead(&h); err != nil {
 		return // the client has gone
 	}
-	if h.Method != "CONNECT" || h.Authority != s.authority {
+	if h.Method != http.MethodConnect || h.Authority != s.authority {
 		s.fail(st, fmt.Errorf("%s %s: want CONNECT %s", h.Method, h.Authority, s.authority))
 		return
 	}

@@ -102,9 +102,7 @@ func Envoy(r *Resources, id *Identity) ([]byte, error) {
 			if o["factory_key"] == "istio.hashable_string" {
 				o["factory_key"] = "envoy.string"
 			}
-			if _, ok := o["sds_config"]; ok {
-				delete(o, "sds_config") // a name alone is that of a static secret
-			}
+			delete(o, "sds_config") // a name alone is that of a static secret
 		})
 	}
 	if err := inlineEndpoints(r); err != nil {
