@@ -55,7 +55,8 @@ func TestStartServesAndStops(t *testing.T) {
 	if err := p.Stop(); err != nil {
 		t.Error(err)
 	}
-	if _, err := http.Get("http://" + addr + "/"); err == nil {
+	if resp, err := http.Get("http://" + addr + "/"); err == nil {
+		_ = resp.Body.Close()
 		t.Error("it still serves after Stop")
 	}
 }
