@@ -47,8 +47,9 @@ func (p *Pod) Tunnel(ctx context.Context, authority string) (net.Conn, error) {
 	ctx, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	req := (&http.Request{Method: http.MethodConnect, URL: &url.URL{Scheme: "https", Host: "waypoint:15008"}, Host: authority,
 		Header: http.Header{}, Body: r, ContentLength: -1}).WithContext(ctx)
-	resp, err := p.client.RoundTrip(req)
+	resp, err := p.client.RoundTrip(req) //nolint:bodyclose // the tunnel closes it
 	if err == nil && resp.StatusCode != http.StatusOK {
+		_ = resp.Body.Close()
 		err = StatusError(resp.StatusCode)
 	}
 	if err != nil {

@@ -120,6 +120,7 @@ func doWebSocket(r *request, from *Pod, addr string) (*outcome, error) {
 	if resp != nil {
 		o.values["status"] = fmt.Sprint(resp.StatusCode)
 		o.values["pod"] = resp.Header.Get("X-Pod")
+		_ = resp.Body.Close()
 	}
 	if err != nil {
 		if errors.Is(err, websocket.ErrBadHandshake) {

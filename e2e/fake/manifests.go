@@ -185,8 +185,11 @@ func (m *manifests) address(target string) (string, error) {
 	}
 	if o := m.objects["ServiceEntry "+ns+"/"+name]; o != nil {
 		ips, _, err := unstructured.NestedStringSlice(o.Object, "spec", "addresses")
-		if err != nil || len(ips) == 0 {
-			return "", fmt.Errorf("ServiceEntry %s has no address (%v)", name, err)
+		if err != nil {
+			return "", fmt.Errorf("ServiceEntry %s: %w", name, err)
+		}
+		if len(ips) == 0 {
+			return "", fmt.Errorf("ServiceEntry %s has no address", name)
 		}
 		return ips[0] + ":" + port, nil
 	}

@@ -133,6 +133,7 @@ func TestLargeBodies(t *testing.T) {
 		must(t, err)
 		got, err := io.ReadAll(resp.Body)
 		must(t, err)
+		must(t, resp.Body.Close())
 		if string(got) != want {
 			t.Errorf("%s: upload: %s, want %s", c.addr, got, want)
 		}
@@ -141,6 +142,7 @@ func TestLargeBodies(t *testing.T) {
 		down := sha256.New()
 		n, err := io.Copy(down, resp.Body)
 		must(t, err)
+		must(t, resp.Body.Close())
 		if got := fmt.Sprintf("%d %x", n, down.Sum(nil)); got != want {
 			t.Errorf("%s: download: %s, want %s", c.addr, got, want)
 		}
@@ -182,6 +184,7 @@ spec:
 			must(t, err)
 			_, err = io.Copy(io.Discard, resp.Body)
 			must(t, err)
+			must(t, resp.Body.Close())
 			pods[resp.Header.Get("X-Pod")] = true
 			seen[resp.Header.Get("X-Pod")] = true
 		}
@@ -202,7 +205,7 @@ func TestWebSockets(t *testing.T) {
 	var wg sync.WaitGroup
 	for i := range 50 {
 		wg.Go(func() {
-			c, _, err := p.DialWebSocket(t.Context(), "10.96.0.10:80", "echo", "/chat")
+			c, _, err := p.DialWebSocket(t.Context(), "10.96.0.10:80", "echo", "/chat") //nolint:bodyclose // it is the WebSocket's
 			if err != nil {
 				t.Error(err)
 				return
