@@ -32,7 +32,10 @@ func NewRanges() *Ranges {
 
 // Add enters a prefix; an equal one that is there already stays.
 func (r *Ranges) Add(p netip.Prefix, m *PortMatch) {
-	p = netip.PrefixFrom(p.Addr().Unmap(), p.Bits()).Masked()
+	if a := p.Addr(); a.Is4In6() && p.Bits() >= 96 {
+		p = netip.PrefixFrom(a.Unmap(), p.Bits()-96)
+	}
+	p = p.Masked()
 	if p.IsSingleIP() {
 		if _, ok := r.exact[p.Addr()]; !ok {
 			r.exact[p.Addr()] = m
