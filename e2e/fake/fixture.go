@@ -42,6 +42,7 @@ import (
 //	name:value      a header of the answer; the application's are X-Path, X-Host …, and Saw-NAME for each header that it got
 //	grpc=7          grpc-status
 //	details=, flags=, log.FIELD=   what the access log says
+//	unlogged=yes                   the access log says nothing
 //	after=1s, within=3s            how long it took
 //	recv="TEXT"     TCP: what came first; recv="" that nothing came within 300 ms
 //	closed          TCP: the connection ended, without a byte more

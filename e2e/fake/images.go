@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -27,7 +28,7 @@ func echo(p *Pod, l net.Listener) {
 	protocols.SetHTTP1(true)
 	protocols.SetUnencryptedHTTP2(true)
 	inner := &connListener{conns: make(chan net.Conn), closed: make(chan struct{}), addr: l.Addr()}
-	server := &http.Server{Handler: &echoHandler{pod: p, attempts: map[string]int{}}, Protocols: protocols}
+	server := &http.Server{Handler: &echoHandler{pod: p, seen: map[string]int{}}, Protocols: protocols}
 	go func() { _ = server.Serve(inner) }()
 	for {
 		c, err := l.Accept()
@@ -44,9 +45,8 @@ func echo(p *Pod, l net.Listener) {
 			first, _ := b.r.Peek(min(4, b.r.Buffered())) // what is buffered is there
 			switch {
 			case first[0] == 0x16:
-				tlsConn := tls.Server(b, appTLS())
-				inner.give(tlsConn)
-			case len(first) == 4 && strings.Contains("GET POST PUT DELETE HEAD PRI PATCH OPTIONS", strings.TrimSpace(string(first))):
+				inner.give(tls.Server(b, appTLS()))
+			case slices.Contains([]string{"GET ", "POST", "PUT ", "DELE", "HEAD", "PRI ", "PATC", "OPTI"}, string(first)):
 				inner.give(b)
 			default:
 				_, _ = io.WriteString(c, p.Name+":") // a peer that is gone shows in the copy
@@ -122,11 +122,20 @@ func (l *connListener) Addr() net.Addr { return l.addr }
 //	do-delay: 2s       wait before the answer
 //	do-reset: yes      reset instead of an answer
 //	do-grpc-status: 5  the trailer of a gRPC answer
+//	do-grpc-head-status: 14  an answer that is all head
+//	do-fail-at: POD    that pod answers 503
+//	remember: NAME     counts the request; the answer to recall: NAME has the number as X-Seen
 type echoHandler struct {
-	pod      *Pod
-	mu       sync.Mutex
-	attempts map[string]int // by request id
+	pod  *Pod
+	mu   sync.Mutex
+	seen map[string]int // by name, in this pod
 }
+
+// attempts of one request may reach different pods.
+var attempts = struct {
+	mu   sync.Mutex
+	byID map[string]int
+}{byID: map[string]int{}}
 
 func (h *echoHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if websocket.IsWebSocketUpgrade(r) {
@@ -138,10 +147,19 @@ func (h *echoHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		head["Saw-"+k] = v
 	}
 	id := r.Header.Get("X-Request-Id")
+	attempts.mu.Lock()
+	attempts.byID[id]++
+	n := attempts.byID[id]
+	attempts.mu.Unlock()
 	h.mu.Lock()
-	h.attempts[id]++
-	n := h.attempts[id]
+	if name := r.Header.Get("Remember"); name != "" {
+		h.seen[name]++
+	}
+	head.Set("X-Seen", strconv.Itoa(h.seen[r.Header.Get("Recall")]))
 	h.mu.Unlock()
+	if r.TLS != nil {
+		head.Set("X-Tls", r.TLS.ServerName)
+	}
 	head.Set("X-Attempts", strconv.Itoa(n))
 	head.Set("X-Pod", h.pod.Name)
 	head.Set("X-Method", r.Method)
@@ -163,6 +181,15 @@ func (h *echoHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	if f, err := strconv.Atoi(r.Header.Get("Do-Fail")); err == nil && n <= f {
 		status = http.StatusServiceUnavailable
+	}
+	if r.Header.Get("Do-Fail-At") == h.pod.Name {
+		status = http.StatusServiceUnavailable
+	}
+	if code := r.Header.Get("Do-Grpc-Head-Status"); code != "" {
+		head.Set("Content-Type", "application/grpc")
+		head.Set("Grpc-Status", code)
+		w.WriteHeader(status)
+		return
 	}
 	if strings.HasPrefix(r.Header.Get("Content-Type"), "application/grpc") {
 		head.Set("Content-Type", "application/grpc")

@@ -22,6 +22,8 @@ type runner struct {
 	http httpClients
 	tcp  map[string]*session
 	logs []logCheck
+	// unlogged are ids that must not be in the access log when the others are.
+	unlogged []string
 }
 
 // outcome is what came of one request.
@@ -130,6 +132,8 @@ func (x *runner) attempt(r *request) (problems []string, logs []logCheck) {
 				}
 			case "details":
 				logs = append(logs, logCheck{r, o.id, "response_code_details", e})
+			case "unlogged":
+				x.unlogged = append(x.unlogged, o.id)
 			case "flags":
 				logs = append(logs, logCheck{r, o.id, "response_flags", e})
 			default:
@@ -188,6 +192,11 @@ func (x *runner) checkLogs() {
 			break
 		}
 		time.Sleep(50 * time.Millisecond)
+	}
+	for _, id := range x.unlogged {
+		if l := lines[id]; l != nil {
+			x.t.Errorf("%s: this should not be in the access log: %v", x.f.path, l)
+		}
 	}
 	wrong := map[*request]bool{}
 	for _, c := range x.logs {

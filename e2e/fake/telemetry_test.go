@@ -39,7 +39,7 @@ spec:
   rules: [{to: [{operation: {methods: [GET]}}]}]
 `
 
-func send(t *testing.T, c *http.Client, method, url, id string) *http.Response {
+func send(t *testing.T, c *http.Client, method, url, id string) {
 	t.Helper()
 	req, err := http.NewRequest(method, url, nil)
 	must(t, err)
@@ -50,7 +50,6 @@ func send(t *testing.T, c *http.Client, method, url, id string) *http.Response {
 	_, err = io.Copy(io.Discard, resp.Body)
 	must(t, err)
 	must(t, resp.Body.Close())
-	return resp
 }
 
 // The default format of the access log, field by field, for a request that was served, one that policy refused, and a TCP session
@@ -210,4 +209,61 @@ func TestMetrics(t *testing.T) {
 		}
 		return nil
 	})
+}
+
+// A Telemetry resource adds a label, takes one away, and switches a metric off, for one service only.
+func TestMetricsOverrides(t *testing.T) {
+	t.Parallel()
+	m := Start(t, Options{Manifests: `
+apiVersion: telemetry.istio.io/v1
+kind: Telemetry
+metadata: {name: overrides}
+spec:
+  targetRefs: [{kind: Service, group: "", name: echo-v1}]
+  metrics:
+  - providers: [{name: prometheus}]
+    overrides:
+    - match: {metric: REQUEST_COUNT, mode: SERVER}
+      tagOverrides:
+        team: {value: '"blue"'}
+        source_app: {operation: REMOVE}
+    - match: {metric: REQUEST_SIZE, mode: SERVER}
+      disabled: true
+`})
+	for _, addr := range []string{"10.96.0.11:80", "10.96.0.12:80"} {
+		send(t, m.Client("sleep").HTTP(addr, false), "GET", "http://host.example/", "override-"+addr)
+	}
+	by := func(metric, service string) (map[string]string, bool) {
+		for _, s := range m.metric(metric) {
+			if s["destination_service_name"] == service {
+				return s, true
+			}
+		}
+		return nil, false
+	}
+	eventually(t, "both services have a count", func() error {
+		_, one := by("istio_requests_total", "echo-v1")
+		_, two := by("istio_requests_total", "echo-v2")
+		if !one || !two {
+			return fmt.Errorf("%v %v", one, two)
+		}
+		return nil
+	})
+	one, _ := by("istio_requests_total", "echo-v1")
+	two, _ := by("istio_requests_total", "echo-v2")
+	if _, has := one["source_app"]; has || one["team"] != "blue" {
+		t.Errorf("echo-v1: %v", one)
+	}
+	if _, has := two["team"]; has || two["source_app"] != "sleep" {
+		t.Errorf("echo-v2: %v", two)
+	}
+	if s, ok := by("istio_request_bytes_count", "echo-v1"); ok {
+		t.Errorf("a metric that is switched off: %v", s)
+	}
+	if _, ok := by("istio_request_bytes_count", "echo-v2"); !ok {
+		t.Error("the other service has lost its metric")
+	}
+	for _, p := range census(m.Server.Report()) {
+		t.Error(p)
+	}
 }
