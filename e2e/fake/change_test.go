@@ -40,10 +40,37 @@ status:
 `, map[bool]string{true: "True", false: "False"}[ready])
 }
 
-// kept is a client with one connection; it counts the tunnels that it had to open.
+// kept is a client with one connection; it counts the tunnels that it had to open, and remembers how they ended.
 type kept struct {
 	*http.Client
 	tunnels atomic.Int64
+	mu      sync.Mutex
+	ends    []string
+}
+
+// watched remembers how a tunnel ended: an end that comes from the waypoint is read before the client closes.
+type watched struct {
+	net.Conn
+	k *kept
+}
+
+func (w watched) Read(b []byte) (int, error) {
+	n, err := w.Conn.Read(b)
+	if err != nil {
+		w.k.note("read: " + err.Error())
+	}
+	return n, err
+}
+
+func (w watched) Close() error {
+	w.k.note("closed by the client")
+	return w.Conn.Close()
+}
+
+func (k *kept) note(s string) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.ends = append(k.ends, s)
 }
 
 func (m *Mesh) kept(pod, addr string, h2 bool) *kept {
@@ -52,7 +79,11 @@ func (m *Mesh) kept(pod, addr string, h2 bool) *kept {
 	dial := tr.DialContext
 	tr.DialContext = func(ctx context.Context, n, a string) (net.Conn, error) {
 		k.tunnels.Add(1)
-		return dial(ctx, n, a)
+		c, err := dial(ctx, n, a)
+		if err != nil {
+			return nil, err
+		}
+		return watched{c, k}, nil
 	}
 	return k
 }
@@ -61,6 +92,9 @@ func (k *kept) get(path string) (int, error) {
 	resp, err := k.Get("http://echo" + path)
 	if err != nil {
 		return 0, err
+	}
+	if resp.Close {
+		k.note("Connection: close")
 	}
 	_, err = io.Copy(io.Discard, resp.Body)
 	_ = resp.Body.Close()
@@ -132,7 +166,7 @@ func TestHundredChanges(t *testing.T) {
 	wg.Wait()
 	for i, c := range append(clients, load...) {
 		if n := c.tunnels.Load(); n != 1 {
-			t.Errorf("client %d opened %d tunnels: the point is one that was kept", i, n)
+			t.Errorf("client %d opened %d tunnels: the point is one that was kept; the first ended so: %q", i, n, c.ends)
 		}
 	}
 	if n := requests.Load(); n < 500 {
