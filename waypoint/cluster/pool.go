@@ -37,6 +37,39 @@ type poolConn struct {
 	*h2.Conn
 	opened uint32 // streams so far
 	cfg    poolConfig
+	wear   wear
+}
+
+// maxWear is how many more streams than have completed may be reset on a connection before it takes no new ones. Peers close a
+// connection on which too many are (CVE-2023-44487; Envoy and this proxy: 500), and with it the requests of everybody: a client that
+// gives up all the time must not get that far on a connection that it shares. The streams that are open then may be reset besides.
+const maxWear = 200
+
+// wear is what a peer that counts resets holds against a connection; each stream that completes takes one off, as with our own.
+type wear struct {
+	resets, completed int64 // as of the last look
+	debt              int64
+	out               bool // over maxWear: the connection ends with the streams that it has
+}
+
+// over takes new totals and tells whether there were too many resets.
+func (w *wear) over(resets, completed int64) bool {
+	w.debt = max(0, w.debt+resets-w.resets-(completed-w.completed))
+	w.resets, w.completed = resets, completed
+	return w.debt > maxWear
+}
+
+// worn tells whether the connection has had too many resets, and then lets it end.
+func (c *poolConn) worn(active int) bool {
+	if c.wear.out {
+		return true
+	}
+	resets, ended := c.Stats().ResetsSent, int64(c.opened)-int64(active)
+	if c.wear.over(resets, max(ended, resets)-resets) {
+		c.wear.out = true
+		go c.Shutdown(drainGrace) // takes it out of the pool, whose lock is held here
+	}
+	return c.wear.out
 }
 
 // poolConfig is what a connection is made with.
@@ -61,7 +94,8 @@ func (p *Pool) tryOpen(key string) *h2.Stream {
 
 func (g *group) tryOpenLocked() *h2.Stream {
 	for _, c := range g.conns {
-		if c.cfg.maxRequests > 0 && c.opened >= c.cfg.maxRequests || c.ActiveStreams() >= maxStreams {
+		active := c.ActiveStreams()
+		if c.cfg.maxRequests > 0 && c.opened >= c.cfg.maxRequests || active >= maxStreams || c.worn(active) {
 			continue
 		}
 		if s, err := c.Open(); err == nil {
