@@ -45,6 +45,9 @@ func (s *Server) Ready() error {
 			return fmt.Errorf("server is not live: listener %q waits for its secrets: %w", l.Name, err)
 		}
 	}
+	if s.updates.swapped.Load() == 0 {
+		return errors.New("server is not live: its ports are not open yet")
+	}
 	if err := s.updates.bindError(); err != nil {
 		return fmt.Errorf("server is not live: %w", err)
 	}

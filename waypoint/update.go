@@ -205,13 +205,13 @@ func (u *updater) swap(p *program.Program) {
 	s := u.s
 	s.clusters.Update(p)
 	s.current.Store(p)
-	u.swapped.Store(time.Now().UnixNano())
 	if err := s.bind(p); err != nil {
 		s.log.Error("listener not bound", "error", err)
 		u.bindErr.Store(&err)
 	} else {
 		u.bindErr.Store(nil)
 	}
+	u.swapped.Store(time.Now().UnixNano()) // only now: readiness asks for it, and the ports have to be open by then
 	s.contexts.keep(p)
 	s.sessions.recheck()
 	time.AfterFunc(pruneAfter, func() { s.clusters.Prune(s.current.Load()) })
