@@ -212,18 +212,18 @@ func TestBackendFaults(t *testing.T) {
 		t.Errorf("nobody there: %d %q", s, body)
 	}
 
-	broken := 0
+	var broken atomic.Int64
 	m.hbonePod(podV1, func(c net.Conn) {
 		if _, err := http.ReadRequest(bufio.NewReader(c)); err == nil {
-			broken++
+			broken.Add(1)
 			_ = c.Close()
 		}
 	})
 	if s, body := do(t, c, "POST", "http://helloworld:5000/hello", "x"); s != 503 || !strings.Contains(body, "connection termination") {
 		t.Errorf("breaks off: %d %q", s, body)
 	}
-	if broken != 1 {
-		t.Errorf("a request that may have been acted on was sent %d times", broken)
+	if n := broken.Load(); n != 1 {
+		t.Errorf("a request that may have been acted on was sent %d times", n)
 	}
 
 	// One of two endpoints is dead: nobody notices.

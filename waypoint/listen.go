@@ -14,6 +14,7 @@ import (
 	"github.com/gowaypoint/gowaypoint/waypoint/h2"
 	"github.com/gowaypoint/gowaypoint/waypoint/hbone"
 	"github.com/gowaypoint/gowaypoint/waypoint/identity"
+	"github.com/gowaypoint/gowaypoint/waypoint/message"
 	"github.com/gowaypoint/gowaypoint/waypoint/program"
 )
 
@@ -175,10 +176,17 @@ func (s *Server) opened(a netip.AddrPort, c *hbone.Conn) {
 func (s *Server) connectStream(a netip.AddrPort, st *h2.Stream, c *hbone.Conn) {
 	l := s.listenerAt(a)
 	if l == nil || l.Refused != nil || l.Chain == nil || l.Chain.HTTP == nil {
-		st.Reset(2) // INTERNAL_ERROR: there is nothing to serve it with
+		st.Reset(message.InternalError) // there is nothing to serve it with
 		return
 	}
 	info := c.Data.(*hboneConn).info // a copy: each CONNECT has filter state of its own
+	info.State = info.State.Clone()
+	for _, f := range l.Chain.Network {
+		if d := f.Connect(&info); d != nil {
+			st.Reset(message.ConnectError)
+			return
+		}
+	}
 	s.exchange.ServeStream(st, &info, l.Chain)
 }
 

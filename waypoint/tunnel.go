@@ -102,19 +102,27 @@ func (s *Server) tunnel(t message.Conn, outer *filter.Conn, _ *message.Head, to 
 	case chain.TCP != nil || chain.Refused != nil:
 		session := s.tcp.New(t, in, c.now)
 		s.sessions.add(session)
+		defer s.sessions.remove(session)
 		session.Serve(prefix)
-		s.sessions.remove(session)
 	default:
 		t.Reset(message.ConnectError)
 	}
 }
 
-func (s *Server) serveHTTP(t message.Conn, c *inner, chain *program.Chain, prefix []byte) {
+// denied tells whether a network filter refuses a connection.
+func denied(chain *program.Chain, info *filter.Conn) bool {
 	for _, f := range chain.Network {
-		if d := f.Connect(c.info); d != nil {
-			t.Reset(message.ConnectError)
-			return
+		if f.Connect(info) != nil {
+			return true
 		}
+	}
+	return false
+}
+
+func (s *Server) serveHTTP(t message.Conn, c *inner, chain *program.Chain, prefix []byte) {
+	if denied(chain, c.info) {
+		t.Reset(message.ConnectError)
+		return
 	}
 	isH2 := c.protocol == program.H2C
 	switch {
@@ -182,6 +190,7 @@ type inner struct {
 	authority string
 	protocol  program.Sniffed
 
+	mu sync.Mutex // held while the chain is looked for
 	// found is nil at first: the tunnel's first chain is by the configuration that its CONNECT met, which may be gone by now.
 	found atomic.Pointer[found] // HTTP/2 streams of one tunnel ask at the same time
 }
@@ -197,11 +206,19 @@ func (c *inner) now() *program.Chain {
 	p := c.server.current.Load()
 	f := c.found.Load()
 	if f == nil || p != f.program {
+		c.mu.Lock() // network filters see one connection one at a time
+		defer c.mu.Unlock()
+		first := f == nil
 		f = &found{program: p}
 		if d := p.Dispatches[c.listener]; d != nil && d.Refused == nil {
 			if leaf := d.Lookup(c.authority, c.info.Local); leaf != nil {
 				f.chain = leaf.ForProtocol(c.protocol)
 			}
+		}
+		// TCP sessions run their network filters themselves. In front of HTTP they run when the connection begins and when the
+		// configuration has changed.
+		if f.chain != nil && f.chain.HTTP != nil && !first && denied(f.chain, c.info) {
+			f.chain = nil
 		}
 		c.found.Store(f)
 	}

@@ -2,6 +2,7 @@ package exchange
 
 import (
 	"io"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -137,6 +138,18 @@ func (b *requestBody) start(up message.Stream) {
 func (b *requestBody) pump() {
 	defer close(b.done)
 	e := b.e
+	defer func() {
+		if p := recover(); p != nil { // of a filter that looks at bodies: it must not end the process, nor pass for a whole body
+			e.env.Logger.Error("a filter panicked on a request's body", "panic", p, "stack", string(debug.Stack()))
+			e.down.Reset(message.InternalError)
+			b.mu.Lock()
+			defer b.mu.Unlock()
+			if b.sink != nil {
+				b.sink.Reset(message.InternalError)
+				b.sink = nil
+			}
+		}
+	}()
 	buf := copyBuffers.Get().(*[]byte)
 	defer copyBuffers.Put(buf)
 	keep := e.req.Upgrade == ""

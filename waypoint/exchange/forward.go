@@ -111,9 +111,11 @@ func (e *exchange) terminateConnect(r *route.Route) func() {
 		return nil
 	}
 	to := e.cluster.Config().Internal
-	// The connection is this CONNECT's alone: what its filters wrote is what the tunnel's inside may share.
-	e.x.State.CopyTo(&e.x.Conn.State)
-	if to == nil || !e.env.Reachable(e.x.Conn, &e.req, to) {
+	// What this CONNECT's filters wrote is what its tunnel's inside may share; other streams of the connection have their own.
+	outer := *e.x.Conn
+	outer.State = e.x.Conn.State.Clone()
+	e.x.State.CopyTo(&outer.State)
+	if to == nil || !e.env.Reachable(&outer, &e.req, to) {
 		e.reply(filter.Reply{Status: http.StatusServiceUnavailable, Flag: telemetry.FlagUpstreamConnectionFailure,
 			Details: "upstream_reset_before_response_started{remote_connection_failure}"})
 		return nil
@@ -131,7 +133,7 @@ func (e *exchange) terminateConnect(r *route.Route) func() {
 		return nil
 	}
 	e.down.OnReset(nil)
-	env, conn, head, tunnel := e.env, e.x.Conn, &message.Head{}, t.Tunnel()
+	env, conn, head, tunnel := e.env, &outer, &message.Head{}, t.Tunnel()
 	head.CopyFrom(&e.req)
 	e.ended = true
 	return func() { env.Tunnel(tunnel, conn, head, to) }

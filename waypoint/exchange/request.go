@@ -8,6 +8,7 @@ import (
 	"github.com/gowaypoint/gowaypoint/authz/pathnorm"
 	"github.com/gowaypoint/gowaypoint/telemetry"
 	"github.com/gowaypoint/gowaypoint/waypoint/filter"
+	"github.com/gowaypoint/gowaypoint/waypoint/h1"
 	"github.com/gowaypoint/gowaypoint/waypoint/header"
 	"github.com/gowaypoint/gowaypoint/waypoint/message"
 	"github.com/gowaypoint/gowaypoint/waypoint/program"
@@ -49,7 +50,10 @@ func (e *exchange) checkTarget() bool {
 		e.reply(filter.Reply{Status: http.StatusBadRequest, Details: "missing_host_header"})
 		return false
 	case h.Method == http.MethodConnect:
-		return true
+		return true // where it leads is for dispatch to say
+	case !h1.ValidAuthority(h.Authority): // HTTP/1.1 has refused it already; HTTP/2 knows no such rule
+		e.reply(filter.Reply{Status: http.StatusBadRequest, Details: "invalid_authority", Flag: telemetry.FlagDownstreamProtocolError})
+		return false
 	case h.Path == "":
 		e.reply(filter.Reply{Status: http.StatusNotFound, Details: "missing_path_rejected"})
 		return false

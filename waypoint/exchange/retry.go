@@ -1,6 +1,7 @@
 package exchange
 
 import (
+	"math"
 	"math/rand/v2"
 	"net/http"
 	"slices"
@@ -242,5 +243,8 @@ func parseGRPCTimeout(v string) (time.Duration, bool) {
 	}
 	units := map[byte]time.Duration{'H': time.Hour, 'M': time.Minute, 'S': time.Second, 'm': time.Millisecond, 'u': time.Microsecond, 'n': 1}
 	unit, ok := units[v[len(v)-1]]
+	if ok && n > uint64(math.MaxInt64/unit) {
+		return math.MaxInt64, true // 99999999H is more than a Duration holds, and must not become less than nothing
+	}
 	return time.Duration(n) * unit, ok && !strings.HasPrefix(v, "+")
 }

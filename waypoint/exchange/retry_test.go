@@ -115,6 +115,9 @@ func TestTimeouts(t *testing.T) {
 			t.Errorf("%s: %v %v", in, got, ok)
 		}
 	}
+	if got, ok := parseGRPCTimeout("99999999H"); !ok || got <= 0 {
+		t.Errorf("the longest: %v %v", got, ok)
+	}
 	for _, in := range []string{"", "1", "S", "123456789S", "-1S", "1x", "+1S"} {
 		if _, ok := parseGRPCTimeout(in); ok {
 			t.Errorf("%q passes for a grpc-timeout", in)

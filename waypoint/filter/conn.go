@@ -113,6 +113,9 @@ func (s *State) Upstream(in *State) {
 	}
 }
 
+// Clone returns a copy that shares nothing with s.
+func (s *State) Clone() State { return State{list: append([]stateEntry(nil), s.list...)} }
+
 // CopyTo writes all of s into dst, as it is shared.
 func (s *State) CopyTo(dst *State) {
 	for _, e := range s.list {

@@ -116,7 +116,7 @@ var methods = [...]string{
 func parseTarget(t string, h *message.Head) error {
 	switch {
 	case h.Method == "CONNECT":
-		if !validAuthority(t) || !hasPort(t) {
+		if !ValidAuthority(t) || !hasPort(t) {
 			return malformed(statusBadRequest, detailInvalidURL, "the target of CONNECT is not host:port")
 		}
 		h.Authority = t
@@ -144,7 +144,7 @@ func parseTarget(t string, h *message.Head) error {
 		end = len(rest)
 	}
 	h.Authority, h.Path = rest[:end], rest[end:]
-	if !validAuthority(h.Authority) {
+	if !ValidAuthority(h.Authority) {
 		return malformed(statusBadRequest, detailInvalidAuthority, "the target's authority is not host[:port]")
 	}
 	if h.Path == "" {
@@ -166,7 +166,7 @@ func (c *collected) takeHost(h *message.Head) error {
 		return malformed(statusBadRequest, detailInvalidAuthority, "several Host fields")
 	case c.host == "" && h.Authority != "":
 		return nil
-	case !validAuthority(c.host):
+	case !ValidAuthority(c.host):
 		return malformed(statusBadRequest, detailInvalidAuthority, "Host is not host[:port]")
 	}
 	if h.Authority == "" {
@@ -175,9 +175,9 @@ func (c *collected) takeHost(h *message.Head) error {
 	return nil
 }
 
-// validAuthority tells whether a is host or host:port, without user information. The host is a name, an IPv4 address or
+// ValidAuthority tells whether a is host or host:port, without user information. The host is a name, an IPv4 address or
 // an IPv6 address in brackets; the port is decimal, 0 to 65535.
-func validAuthority(a string) bool {
+func ValidAuthority(a string) bool {
 	host, port := a, ""
 	if strings.HasPrefix(a, "[") {
 		end := strings.IndexByte(a, ']')
