@@ -24,7 +24,7 @@ func TestOthersGivingUpHarmsNobody(t *testing.T) {
 		id := r.Header.Get("X-Id")
 		switch r.Header.Get("X-Mode") {
 		case "early": // before the request's body
-			w.WriteHeader(200)
+			w.WriteHeader(http.StatusOK)
 			fmt.Fprint(w, id)
 			return
 		case "late":
@@ -38,7 +38,7 @@ func TestOthersGivingUpHarmsNobody(t *testing.T) {
 			fmt.Fprint(w, id)
 			return
 		case "hints":
-			w.WriteHeader(103)
+			w.WriteHeader(http.StatusEarlyHints)
 		case "abort":
 			panic(http.ErrAbortHandler)
 		}
@@ -58,7 +58,7 @@ func TestOthersGivingUpHarmsNobody(t *testing.T) {
 			id := fmt.Sprintf("id%d", n.Add(1))
 			mode := []string{"", "late", "hints"}[rand.IntN(3)]
 			body := strings.Repeat("b", rand.IntN(3)*rand.IntN(3000))
-			req, _ := http.NewRequest("GET", "http://helloworld:5000/hello", strings.NewReader(body))
+			req, _ := http.NewRequest(http.MethodGet, "http://helloworld:5000/hello", strings.NewReader(body))
 			if body != "" && rand.IntN(2) == 0 {
 				req.Body = io.NopCloser(io.MultiReader(strings.NewReader(body[:len(body)/2]), strings.NewReader(body[len(body)/2:])))
 				req.ContentLength = -1
@@ -73,7 +73,7 @@ func TestOthersGivingUpHarmsNobody(t *testing.T) {
 			}
 			b, err := io.ReadAll(resp.Body)
 			_ = resp.Body.Close()
-			if err != nil || resp.StatusCode != 200 || string(b) != id+":"+body {
+			if err != nil || resp.StatusCode != http.StatusOK || string(b) != id+":"+body {
 				bad.Add(1)
 				t.Errorf("%s %s: %d %v %.400q", id, mode, resp.StatusCode, err, b)
 				if bad.Load() > 5 {
@@ -95,7 +95,7 @@ func TestOthersGivingUpHarmsNobody(t *testing.T) {
 				time.Sleep(time.Duration(rand.IntN(1500)) * time.Microsecond)
 				_ = pw.Close()
 			}()
-			req, _ := http.NewRequestWithContext(ctx, "GET", "http://helloworld:5000/hello", pr)
+			req, _ := http.NewRequestWithContext(ctx, http.MethodGet, "http://helloworld:5000/hello", pr)
 			req.Header.Set("X-Id", "rude")
 			req.Header.Set("X-Mode", mode)
 			if resp, err := c.Do(req); err == nil {
