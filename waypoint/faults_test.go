@@ -201,6 +201,27 @@ func TestMalformedRequests(t *testing.T) {
 	}
 }
 
+// A body that breaks the rules in its middle is the client's fault, although the request is on its way by then.
+func TestMalformedBody(t *testing.T) {
+	m := sampleMesh(t, withoutPolicy)
+	m.hbonePod(podV1, httpApp(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { _, _ = io.Copy(io.Discard, r.Body) })))
+	m.endpoints(httpCluster, podV1+":5000")
+	m.start(waypoint.Drain{Grace: 100 * time.Millisecond})
+	conn, err := m.client("sleep").tunnel(httpVIP)
+	must(t, err)
+	_, err = io.WriteString(conn, "POST /hello HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n")
+	must(t, err)
+	time.Sleep(50 * time.Millisecond) // on its way
+	_, err = io.WriteString(conn, "zz\r\n")
+	must(t, err)
+	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	must(t, err)
+	_ = resp.Body.Close()
+	if resp.StatusCode != 400 {
+		t.Errorf("%d", resp.StatusCode)
+	}
+}
+
 // A backend that breaks off before its answer is tried again elsewhere when nothing was sent, and else answered for.
 func TestBackendFaults(t *testing.T) {
 	m := sampleMesh(t, withoutPolicy)

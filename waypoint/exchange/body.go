@@ -39,8 +39,9 @@ type requestBody struct {
 	pumped   bool // the pump was started
 	done     chan struct{}
 
-	mu   sync.Mutex
-	sink message.Stream // where the pump writes; nil: nowhere
+	mu     sync.Mutex
+	sink   message.Stream     // where the pump writes; nil: nowhere
+	broken *message.Malformed // the client broke the rules in its body
 }
 
 func (b *requestBody) begin(e *exchange, end bool) {
@@ -48,7 +49,7 @@ func (b *requestBody) begin(e *exchange, end bool) {
 }
 
 func (b *requestBody) release() {
-	b.e, b.none, b.tooLong, b.complete, b.trailer, b.pumped, b.done, b.sink = nil, false, false, false, nil, false, nil, nil
+	b.e, b.none, b.tooLong, b.complete, b.trailer, b.pumped, b.done, b.sink, b.broken = nil, false, false, false, nil, false, nil, nil, nil
 	if cap(b.kept) > copySize {
 		b.kept = nil
 	}
@@ -173,6 +174,7 @@ func (b *requestBody) pump() {
 			return
 		case err != nil: // the client gave up, or broke the rules in mid-body
 			b.mu.Lock()
+			b.broken = message.AsMalformed(err)
 			if b.sink != nil {
 				b.sink.Reset(message.Cancel)
 			}
@@ -223,6 +225,13 @@ func (b *requestBody) detach(up message.Stream) {
 	b.mu.Lock()
 	b.sink = nil
 	b.mu.Unlock()
+}
+
+// malformed says how the client broke the rules in its body; nil: it did not, so far.
+func (b *requestBody) malformed() *message.Malformed {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.broken
 }
 
 // stop ends the pump when the exchange is over. A response that was complete before the request lets the client finish for a

@@ -349,7 +349,7 @@ func (e *exchange) resetFailure(err error) *failure {
 	if kind := e.timedOutKind(); kind != noTimeout {
 		return &failure{timeout: kind, reset: true}
 	}
-	if e.clientGone() {
+	if e.clientGone() || e.body.malformed() != nil {
 		return &failure{reason: "local reset"}
 	}
 	var r *message.ResetError
@@ -377,6 +377,10 @@ func (e *exchange) overflow() {
 func (e *exchange) giveUp(f *failure, attempt uint32) {
 	if e.clientGone() {
 		return // recorded by finish
+	}
+	if m := e.body.malformed(); m != nil { // the client's fault, not the endpoint's
+		e.malformed(m)
+		return
 	}
 	if r, ok := timedOutReply(f.timeout); ok {
 		e.reply(r)

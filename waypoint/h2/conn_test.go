@@ -489,9 +489,6 @@ func TestQueuedBytesAreReleased(t *testing.T) {
 
 // Thousands of idle tunnels hold next to nothing: the bound is for both ends, which live in this process.
 func TestIdleTunnelsAreCheap(t *testing.T) {
-	if testing.Short() {
-		t.Skip("opens 3,960 tunnels")
-	}
 	const conns, streams = 40, 99
 	addr := serveOurs(t, func(s *Stream) {
 		var h message.Head
