@@ -82,7 +82,8 @@ func (m *mesh) start(drain waypoint.Drain) {
 		level = slog.LevelDebug
 	}
 	s, err := waypoint.New(waypoint.Config{
-		Node:    &corev3.Node{Id: "waypoint~10.244.0.9~waypoint-1.default~default.svc.cluster.local"},
+		Node: &corev3.Node{Id: "waypoint~10.244.0.9~waypoint-1.default~default.svc.cluster.local", Metadata: &structpb.Struct{
+			Fields: map[string]*structpb.Value{"ISTIO_VERSION": structpb.NewStringValue("1.31.0")}}},
 		XDS:     xdsclient.Config{Target: m.ads.addr, Plaintext: true},
 		Secrets: store,
 		Listen: func(netip.AddrPort) (net.Listener, error) {

@@ -50,7 +50,6 @@ type Config struct {
 	}
 
 	Drain Drain
-	// KeepFragment keeps URL fragments; see bootstrap.Bootstrap.KeepFragment.
 	// WindowBudget bounds the receive windows of all HTTP/2 streams together, in bytes; 0: a quarter of the memory limit, or
 	// 256 MiB where there is none.
 	WindowBudget int64
@@ -112,7 +111,7 @@ func New(cfg Config) (*Server, error) {
 	}
 	s.contexts = newContexts(s.secrets)
 	if s.registry = cfg.Registry; s.registry == nil {
-		s.registry = metrics.NewRegistry(metrics.MeshOptions{}, cfg.Logger)
+		s.registry = metrics.NewRegistry(metrics.MeshOptions{Version: cfg.Node.GetMetadata().GetFields()["ISTIO_VERSION"].GetStringValue()}, cfg.Logger)
 	}
 	s.peers = newPeers(wds.NewTable(cfg.Network))
 	s.budget = h2.NewBudget(windowBudget(cfg.WindowBudget))

@@ -91,6 +91,9 @@ func TestMetricLogAndSpanAgree(t *testing.T) {
 	t.Run("metrics", func(t *testing.T) {
 		var b bytes.Buffer
 		must(t, m.server.Registry().WriteProxy(&b))
+		if !strings.Contains(b.String(), `istio_build{component="proxy",tag="1.31.0"} 1`) {
+			t.Error("istio_build does not tell the version of the node")
+		}
 		for _, want := range []string{`response_code="200"`, `response_code="403"`} {
 			found := false
 			for _, line := range strings.Split(b.String(), "\n") {

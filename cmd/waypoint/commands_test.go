@@ -11,6 +11,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/gowaypoint/gowaypoint/waypoint/bootstrap"
 )
 
 func TestRequest(t *testing.T) {
@@ -93,5 +95,19 @@ func TestLogLevel(t *testing.T) {
 func TestProxyRefusesToStart(t *testing.T) {
 	if err := proxy(context.Background(), []string{"sidecar", "--domain", "default.svc.cluster.local"}); err == nil {
 		t.Error("role sidecar was taken")
+	}
+}
+
+// What the bootstrap reads and nobody acts on is said, and what is at its default is not.
+func TestSettingsLeftOut(t *testing.T) {
+	b := &bootstrap.Bootstrap{}
+	b.Discovery.KeepaliveInterval, b.Discovery.KeepaliveTimeout = 30*time.Second, 10*time.Second
+	if got := leftOut(b); len(got) != 0 {
+		t.Errorf("nothing is set: %v", got)
+	}
+	b.CompliancePolicy, b.Discovery.SendTokenInPlaintext = "pqc", true
+	b.Discovery.KeepaliveInterval, b.Stats.ExtraTags = time.Second, []string{"x"}
+	if got := leftOut(b); len(got) != 4 {
+		t.Errorf("four settings: %v", got)
 	}
 }

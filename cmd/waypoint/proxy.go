@@ -14,10 +14,12 @@ import (
 	"runtime/debug"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/KimMachineGun/automemlimit/memlimit"
 	"github.com/spf13/cobra"
 
+	"github.com/gowaypoint/gowaypoint/telemetry/metrics"
 	"github.com/gowaypoint/gowaypoint/waypoint"
 	"github.com/gowaypoint/gowaypoint/waypoint/admin"
 	"github.com/gowaypoint/gowaypoint/waypoint/bootstrap"
@@ -68,6 +70,7 @@ func proxy(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
+	b.Reports = append(b.Reports, leftOut(b)...)
 	logStart(log, b)
 	if b.Concurrency > 0 {
 		runtime.GOMAXPROCS(b.Concurrency)
@@ -88,6 +91,9 @@ func proxy(ctx context.Context, args []string) error {
 
 	server, err := waypoint.New(waypoint.Config{
 		Node: b.Node, XDS: xdsConfig(b), Identity: source, Secrets: store, Network: b.Node.GetMetadata().GetFields()["NETWORK"].GetStringValue(),
+		Registry: metrics.NewRegistry(metrics.MeshOptions{
+			Version: b.Node.GetMetadata().GetFields()["ISTIO_VERSION"].GetStringValue(), Buckets: b.Stats.Buckets, Idle: b.Stats.EvictionInterval,
+		}, log),
 		Drain:  waypoint.Drain{Grace: b.Drain.Termination, ExitOnZero: b.Drain.ExitOnZero, Minimum: b.Drain.Minimum},
 		Logger: log,
 	})
@@ -120,6 +126,24 @@ func serveWithAdmin(ctx context.Context, server *waypoint.Server, b *bootstrap.B
 		return cause
 	}
 	return nil
+}
+
+// leftOut names the settings that the bootstrap has read and that nothing here acts on.
+func leftOut(b *bootstrap.Bootstrap) []bootstrap.Report {
+	var out []bootstrap.Report
+	add := func(set bool, loud bool, field, value, why string) {
+		if set {
+			out = append(out, bootstrap.Report{Field: field, Value: value, Why: why, Loud: loud})
+		}
+	}
+	d, st := &b.Discovery, &b.Stats
+	add(b.CompliancePolicy != "", true, "env COMPLIANCE_POLICY", b.CompliancePolicy,
+		"connections to istiod and its CA use Go's TLS defaults; those of the mesh are as istiod's TLS contexts say")
+	add(d.SendTokenInPlaintext, true, "env XDS_AUTH_PLAINTEXT", "true", "the token is never sent without TLS")
+	add(d.KeepaliveInterval != 30*time.Second, false, "env GRPC_KEEPALIVE_INTERVAL", d.KeepaliveInterval.String(), "istiod is asked every 30s")
+	add(d.KeepaliveTimeout != 10*time.Second, false, "env GRPC_KEEPALIVE_TIMEOUT", d.KeepaliveTimeout.String(), "istiod has 10s to answer")
+	add(len(st.ExtraTags) > 0, false, "extraStatTags", strings.Join(st.ExtraTags, ","), "metrics have Istio's labels only")
+	return out
 }
 
 func logStart(log *slog.Logger, b *bootstrap.Bootstrap) {

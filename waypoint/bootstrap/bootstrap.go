@@ -147,7 +147,7 @@ func Load(o Options) (*Bootstrap, error) {
 	b.FileDebounce = env.duration("FILE_DEBOUNCE_DURATION", 100*time.Millisecond)
 	b.KeepFragment = !env.boolean("HTTP_STRIP_FRAGMENT_FROM_PATH_UNSAFE_IF_DISABLED", true)
 	if b.KeepFragment {
-		rep.add(true, "env HTTP_STRIP_FRAGMENT_FROM_PATH_UNSAFE_IF_DISABLED", "false", "URL fragments reach policy: a path rule may be passed by adding #x")
+		rep.add(true, "env HTTP_STRIP_FRAGMENT_FROM_PATH_UNSAFE_IF_DISABLED", "false", "fragments are stripped all the same, so that policy and backend see one path")
 	}
 	if err := b.buildIdentity(env); err != nil {
 		return nil, err
