@@ -217,7 +217,7 @@ func TestMalformedBody(t *testing.T) {
 	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
 	must(t, err)
 	_ = resp.Body.Close()
-	if resp.StatusCode != 400 {
+	if resp.StatusCode != http.StatusBadRequest {
 		t.Errorf("%d", resp.StatusCode)
 	}
 }
