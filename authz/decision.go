@@ -16,18 +16,21 @@ func (a Action) String() string {
 	return [...]string{Allow: "ALLOW", Deny: "DENY", Log: "LOG"}[a]
 }
 
+// MarshalText writes the action as String does, in JSON too.
+func (a Action) MarshalText() ([]byte, error) { return []byte(a.String()), nil }
+
 // Decision is a verdict with its evidence. The zero Decision denies.
 type Decision struct {
-	Allowed bool
-	Action  Action
+	Allowed bool   `json:"allowed"`
+	Action  Action `json:"action"`
 	// Policy is the name of the policy that matched, "" when none did: then an Allow set has denied, and a Deny or
 	// Log set has let pass.
-	Policy string
+	Policy string `json:"policy,omitempty"`
 	// Source is the object that the policy's name points to, zero when none matched or the name is not istiod's.
-	Source Source
+	Source Source `json:"source,omitzero"`
 	// Details is the response code details (HTTP) or connection termination details (TCP) of a denial, such as
 	// rbac_access_denied_matched_policy[none]. "" when allowed.
-	Details string
+	Details string `json:"details,omitempty"`
 }
 
 // details renders a denial as Envoy does: white space in the policy's name becomes "_", so that a log line keeps its

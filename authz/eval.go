@@ -25,8 +25,8 @@ type evaluation struct {
 }
 
 // matches reports whether a policy matches: any of its permissions and any of its principals.
-func (e *evaluation) matches(p *policy, r reading) bool {
-	return e.holds(p.permissions, r) && e.holds(p.principals, r)
+func (e *evaluation) matches(p *policy) bool {
+	return e.holds(p.permissions, p.reading) && e.holds(p.principals, p.reading)
 }
 
 // holds reports whether a clause holds under a reading.

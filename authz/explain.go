@@ -2,59 +2,140 @@ package authz
 
 import (
 	"fmt"
-	"slices"
-	"strconv"
+	"math"
 	"strings"
-
-	"google.golang.org/protobuf/types/known/structpb"
 )
 
 // Explanation is a verdict with the reason from each policy. It quotes attributes of the request, headers among them,
 // so treat it as confidential as the request itself.
 type Explanation struct {
-	Decision Decision
+	Decision Decision `json:"decision"`
 	// Policies is in the order in which they are tried. All of them are there, also those after the one that decided.
-	Policies []PolicyExplanation
+	Policies []PolicyExplanation `json:"policies"`
+	// Nearest is the index in Policies of the one that the request came nearest to: the fewest clauses kept it from matching.
+	// It is -1 when a policy matched, and when there are none.
+	Nearest int `json:"nearest"`
+	// Values are the attributes that the policies ask about, as they see them, in the order in which they are asked for.
+	Values []Value `json:"values"`
 }
 
-// PolicyExplanation says whether one policy matched, and if not, why not.
+// Value is an attribute of a request as the policies see it: "path" without its query, "header :authority" with its port.
+type Value struct {
+	Attribute string `json:"attribute"`
+	Value     string `json:"value"` // quoted if it is text; or "absent", "unknown"
+}
+
+// PolicyExplanation says whether one policy matched, and why.
 type PolicyExplanation struct {
-	Policy  string
-	Matched bool
-	Failed  []Failure // what kept it from matching; empty when it matched
+	Policy  string `json:"policy"`
+	Source  Source `json:"source,omitzero"`
+	Action  Action `json:"action"`
+	Matched bool   `json:"matched"`
+	// Reasons are what kept it from matching: each of them had to come out otherwise. When it matched, they are what made it
+	// match. A policy that holds for every request has none.
+	Reasons []Reason `json:"reasons,omitempty"`
 }
 
-// Failure is one clause that did not hold.
-type Failure struct {
-	Attribute string // such as "header :method"
-	Wanted    string // such as `"GET" or "HEAD"`
-	Got       string // such as `"POST"`, or "absent"
+// Reason is one clause with what it asked for and what there was, or a choice of clauses.
+type Reason struct {
+	Attribute string `json:"attribute,omitempty"` // such as "header :method"
+	Wanted    string `json:"wanted,omitempty"`    // such as `"GET" or "HEAD"`
+	Got       string `json:"got,omitempty"`       // such as `"POST"`, or "absent"
+	// AnyOf, when not nil, is in place of the three: it would have been enough that all of one of these came out otherwise.
+	AnyOf [][]Reason `json:"anyOf,omitempty"`
 }
 
-func (f Failure) String() string {
-	return f.Attribute + ": wanted " + f.Wanted + ", got " + f.Got
+// String says why a clause did not match.
+func (r Reason) String() string {
+	if r.AnyOf == nil {
+		return r.Attribute + ": wanted " + r.Wanted + ", got " + r.Got
+	}
+	var all []string
+	for _, alternative := range r.AnyOf {
+		var parts []string
+		for _, part := range alternative {
+			parts = append(parts, part.String())
+		}
+		all = append(all, strings.Join(parts, "; "))
+	}
+	return "one of (" + strings.Join(all, ") or (") + ")"
+}
+
+// distance is how many clauses had to come out otherwise.
+func distance(reasons []Reason) int {
+	n := 0
+	for _, r := range reasons {
+		if r.AnyOf == nil {
+			n++
+			continue
+		}
+		least := math.MaxInt32
+		for _, alternative := range r.AnyOf {
+			least = min(least, distance(alternative))
+		}
+		n += least
+	}
+	return n
 }
 
 // Explain gives the same verdict as Decide, with reasons. It allocates, and goes through all policies.
 func (s *PolicySet) Explain(r *Request) Explanation {
+	x := Explanation{Decision: s.Decide(r), Nearest: -1}
 	if s == nil {
-		return Explanation{Decision: s.Decide(r)}
+		return x
 	}
-	x := Explanation{Decision: s.onMiss}
 	e := s.evaluate(r)
-	decided := false
+	nearest := math.MaxInt
 	for i := range s.policies {
 		p := &s.policies[i]
-		report := PolicyExplanation{Policy: p.name, Matched: e.matches(p, s.reading)}
-		switch {
-		case !report.Matched:
-			report.Failed = e.blame(And{p.permissions, p.principals}, s.reading, true)
-		case !decided:
-			x.Decision, decided = p.onMatch, true
+		report := PolicyExplanation{Policy: p.name, Source: p.onMatch.Source, Action: p.onMatch.Action, Matched: e.matches(p)}
+		if whole := (And{p.permissions, p.principals}); report.Matched {
+			report.Reasons = e.evidence(whole, p.reading, true)
+		} else {
+			report.Reasons = e.blame(whole, p.reading, true)
+			if d := distance(report.Reasons); d < nearest {
+				nearest, x.Nearest = d, i
+			}
 		}
 		x.Policies = append(x.Policies, report)
 	}
+	if x.Decision.Policy != "" {
+		x.Nearest = -1
+	}
+	x.Values = e.values(s.policies)
 	return x
+}
+
+// values lists every attribute that the policies ask about, once.
+func (e *evaluation) values(policies []policy) []Value {
+	var all []Value
+	seen := map[string]bool{}
+	var walk func(Clause)
+	walk = func(c Clause) {
+		switch c := c.(type) {
+		case And:
+			for _, part := range c {
+				walk(part)
+			}
+		case Or:
+			for _, part := range c {
+				walk(part)
+			}
+		case *Not:
+			walk(c.Clause)
+		case Always:
+		default:
+			if r := e.describe(c); !seen[r.Attribute] {
+				seen[r.Attribute] = true
+				all = append(all, Value{r.Attribute, r.Got})
+			}
+		}
+	}
+	for i := range policies {
+		walk(policies[i].permissions)
+		walk(policies[i].principals)
+	}
+	return all
 }
 
 // String renders the explanation as indented lines.
@@ -74,203 +155,35 @@ func (x Explanation) String() string {
 		b.WriteString(": no policy matched")
 	}
 	b.WriteByte('\n')
-	for _, p := range x.Policies {
-		if p.Matched {
+	for i, p := range x.Policies {
+		switch {
+		case p.Matched:
 			fmt.Fprintf(&b, "  %s matched\n", p.Policy)
-			continue
+		case i == x.Nearest && len(x.Policies) > 1:
+			fmt.Fprintf(&b, "  %s did not match (nearest)\n", p.Policy)
+		default:
+			fmt.Fprintf(&b, "  %s did not match\n", p.Policy)
 		}
-		fmt.Fprintf(&b, "  %s did not match\n", p.Policy)
-		for _, f := range p.Failed {
-			fmt.Fprintf(&b, "    %s\n", f)
-		}
+		writeReasons(&b, p.Reasons, p.Matched, "    ")
 	}
 	return b.String()
 }
 
-// blame lists the leaves that made a clause come out otherwise than wanted.
-func (e *evaluation) blame(c Clause, r reading, want bool) []Failure {
-	switch c := c.(type) {
-	case And:
-		return e.blameParts(c, r, want, "and")
-	case Or:
-		if len(c) == 0 {
-			return []Failure{{"policy", "one alternative at least", "none"}}
-		}
-		return e.blameParts(c, r, want, "or")
-	case *Not:
-		return e.blame(c.Clause, r.opposite(), !want)
-	}
-	f := e.describe(c)
-	if !want {
-		f.Wanted = "not " + f.Wanted
-	}
-	if e.holds(c, certainly) != e.holds(c, possibly) {
-		f.Got += " (not one certain value)"
-	}
-	return []Failure{f}
-}
-
-// blameParts joins what the guilty parts say. Parts about one attribute share a line.
-func (e *evaluation) blameParts(parts []Clause, r reading, want bool, joiner string) []Failure {
-	if !want { // the parts that hold are guilty, and all of them should have failed
-		joiner = "and"
-	}
-	var all []Failure
-	for _, part := range parts {
-		if e.holds(part, r) == want {
-			continue
-		}
-		for _, f := range e.blame(part, r, want) {
-			at := slices.IndexFunc(all, func(g Failure) bool { return g.Attribute == f.Attribute && g.Got == f.Got })
-			switch {
-			case at < 0:
-				all = append(all, f)
-			case all[at].Wanted != f.Wanted:
-				all[at].Wanted += " " + joiner + " " + f.Wanted
+func writeReasons(b *strings.Builder, reasons []Reason, matched bool, indent string) {
+	for _, r := range reasons {
+		switch {
+		case r.AnyOf != nil:
+			fmt.Fprintf(b, "%sone of these\n", indent)
+			for _, alternative := range r.AnyOf {
+				fmt.Fprintf(b, "%s- ", indent)
+				var inner strings.Builder
+				writeReasons(&inner, alternative, matched, indent+"  ")
+				b.WriteString(strings.TrimPrefix(inner.String(), indent+"  "))
 			}
+		case matched:
+			fmt.Fprintf(b, "%s%s: %s matches %s\n", indent, r.Attribute, r.Got, r.Wanted)
+		default:
+			fmt.Fprintf(b, "%s%s\n", indent, r)
 		}
 	}
-	return all
-}
-
-// describe says what a leaf wants and what there is.
-func (e *evaluation) describe(c Clause) Failure {
-	switch c := c.(type) {
-	case Always:
-		return Failure{"any", "anything", "a request"}
-	case *Header:
-		return Failure{"header " + c.Name, c.wanted(), e.headerValues(c.Name)}
-	case *Path:
-		return Failure{"path", c.Pattern.String(), quoteIf(e.path, e.hasPath)}
-	case *URITemplate:
-		return Failure{"path", "template " + c.Template.String(), quoteIf(e.path, e.hasPath)}
-	case *IP:
-		name := [...]string{SourceIP: "source", DirectRemoteIP: "direct remote", RemoteIP: "remote", DestinationIP: "destination"}[c.Of]
-		got := "unknown"
-		if addr := e.address(c.Of); addr.IsValid() {
-			got = addr.Unmap().String()
-		}
-		return Failure{name + " address", c.Range.String(), got}
-	case *DestinationPort:
-		wanted := strconv.FormatUint(uint64(c.From), 10)
-		if c.To != c.From+1 {
-			wanted = fmt.Sprintf("from %d to below %d", c.From, c.To)
-		}
-		got := "unknown"
-		if e.request.Destination.Addr().IsValid() {
-			got = strconv.Itoa(int(e.request.Destination.Port()))
-		}
-		return Failure{"destination port", wanted, got}
-	case *ServerName:
-		return Failure{"server name", c.Pattern.String(), strconv.Quote(e.request.ServerName)}
-	case *Authenticated:
-		return e.describePeer(c)
-	case *FilterStateIs:
-		v, ok := e.filterState(c.Key)
-		return Failure{"filter state " + c.Key, c.Pattern.String(), quoteIf(v, ok)}
-	case *FilterStateIP:
-		v, ok := e.filterState(c.Key)
-		wanted := fmt.Sprint("in ", c.Ranges)
-		if c.Invert {
-			wanted = "not " + wanted
-		}
-		return Failure{"filter state " + c.Key, wanted, quoteIf(v, ok)}
-	case *MetadataIs:
-		wanted := wantedValue(c.Value)
-		if c.Invert {
-			wanted = "not " + wanted
-		}
-		return Failure{"metadata " + c.Filter + " " + strings.Join(c.Path, "."), wanted, valueString(e.metadataValue(c))}
-	}
-	return Failure{fmt.Sprintf("%T", c), "a known clause", "an unknown one"}
-}
-
-func (e *evaluation) describePeer(c *Authenticated) Failure {
-	f := Failure{"TLS peer", "any certificate", "none"}
-	if c.Pattern != nil {
-		f.Wanted = c.Pattern.String()
-	}
-	if peer := e.request.Peer; peer != nil {
-		f.Got = fmt.Sprintf("%q", append(slices.Concat(peer.URISANs, peer.DNSSANs), peer.Subject))
-	}
-	return f
-}
-
-func (e *evaluation) headerValues(name string) string {
-	var all []string
-	for i := 0; ; i++ {
-		v, ok := e.request.header(name, i)
-		if !ok {
-			break
-		}
-		all = append(all, strconv.Quote(v))
-	}
-	if all == nil {
-		return "absent"
-	}
-	return strings.Join(all, " and ")
-}
-
-func (h *Header) wanted() string {
-	var s string
-	switch h.Test {
-	case HeaderPresent:
-		if h.Present != h.Invert {
-			return "present"
-		}
-		return "absent"
-	case HeaderInRange:
-		s = fmt.Sprintf("from %d to below %d", h.From, h.To)
-	default:
-		s = h.Pattern.String()
-	}
-	if h.Invert {
-		s = "present and not " + s
-	}
-	return s
-}
-
-func wantedValue(t ValueTest) string {
-	switch t := t.(type) {
-	case *ValueString:
-		return t.Pattern.String()
-	case *ValueNumber:
-		return fmt.Sprintf("from %v to below %v", t.From, t.To)
-	case ValueNumberExact:
-		return fmt.Sprint(float64(t))
-	case ValueBool:
-		return fmt.Sprint(bool(t))
-	case ValueNull:
-		return "null"
-	case ValuePresent:
-		return "present"
-	case *ValueListHas:
-		return "a list with " + wantedValue(t.Element)
-	case ValueAnyOf:
-		var all []string
-		for _, test := range t {
-			all = append(all, wantedValue(test))
-		}
-		return strings.Join(all, " or ")
-	}
-	return "a known test"
-}
-
-// valueString renders a metadata value in one line of JSON-like text that does not change between runs, as protojson's
-// spacing does.
-func valueString(v *structpb.Value) string {
-	if v.GetKind() == nil {
-		return "absent"
-	}
-	if s, ok := v.GetKind().(*structpb.Value_StringValue); ok {
-		return strconv.Quote(s.StringValue)
-	}
-	return fmt.Sprint(v.AsInterface())
-}
-
-func quoteIf(s string, ok bool) string {
-	if !ok {
-		return "absent"
-	}
-	return strconv.Quote(s)
 }

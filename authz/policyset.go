@@ -18,8 +18,7 @@ type Policy struct {
 // enforces nothing.
 type PolicySet struct {
 	action   Action
-	reading  reading // under which a policy has to match
-	policies []policy
+	policies []policy  // in the order in which they are tried
 	onMiss   Decision  // when no policy matches
 	joins    sync.Pool // of *[]byte
 }
@@ -27,35 +26,22 @@ type PolicySet struct {
 type policy struct {
 	name                    string
 	permissions, principals Clause
+	reading                 reading // under which it has to match
 	onMatch                 Decision
 }
 
-// Compile makes a PolicySet. It copies the clauses and simplifies them without changing their meaning. Errors name the
-// policy: two of one name, a nil clause, a clause without the value that it needs.
+// Compile makes a PolicySet, of which the policies are tried in the byte order of their names. It copies the clauses and
+// simplifies them without changing their meaning. Errors name the policy: two of one name, a nil clause, a clause without the
+// value that it needs.
 func Compile(action Action, policies []Policy) (*PolicySet, error) {
 	if action > Log {
 		return nil, fmt.Errorf("unknown action %d", action)
 	}
-	s := &PolicySet{
-		action:  action,
-		reading: possibly,
-		onMiss:  Decision{Allowed: action != Allow, Action: action},
-		joins:   sync.Pool{New: func() any { return new([]byte) }},
-	}
-	if action == Allow {
-		s.reading = certainly
-		s.onMiss.Details = details("")
-	}
-	for _, p := range policies {
-		permissions, err := simplify(Or(p.Permissions))
-		if err != nil {
-			return nil, fmt.Errorf("policy %q: permissions: %w", p.Name, err)
+	s := newSet(action, len(policies))
+	for i := range policies {
+		if err := s.add(action, &policies[i]); err != nil {
+			return nil, err
 		}
-		principals, err := simplify(Or(p.Principals))
-		if err != nil {
-			return nil, fmt.Errorf("policy %q: principals: %w", p.Name, err)
-		}
-		s.policies = append(s.policies, policy{p.Name, permissions, principals, onMatch(action, p.Name)})
 	}
 	slices.SortFunc(s.policies, func(a, b policy) int { return cmp.Compare(a.name, b.name) })
 	for i := 1; i < len(s.policies); i++ {
@@ -64,6 +50,59 @@ func Compile(action Action, policies []Policy) (*PolicySet, error) {
 		}
 	}
 	return s, nil
+}
+
+// Rule is a policy with an action of its own.
+type Rule struct {
+	Action Action
+	Policy Policy
+}
+
+// CompileOrdered makes a PolicySet of rules that are tried in the order given, whatever their names, and of which the first
+// that matches says what happens: the form of Envoy's RBAC matcher trees. A request that matches none is denied. Names may
+// repeat. The set's own Action is Allow.
+func CompileOrdered(rules []Rule) (*PolicySet, error) {
+	s := newSet(Allow, len(rules))
+	for i := range rules {
+		if rules[i].Action > Log {
+			return nil, fmt.Errorf("policy %q: unknown action %d", rules[i].Policy.Name, rules[i].Action)
+		}
+		if err := s.add(rules[i].Action, &rules[i].Policy); err != nil {
+			return nil, err
+		}
+	}
+	return s, nil
+}
+
+func newSet(action Action, n int) *PolicySet {
+	s := &PolicySet{
+		action:   action,
+		policies: make([]policy, 0, n),
+		onMiss:   Decision{Allowed: action != Allow, Action: action},
+		joins:    sync.Pool{New: func() any { return new([]byte) }},
+	}
+	if action == Allow {
+		s.onMiss.Details = details("")
+	}
+	return s
+}
+
+// add compiles one policy. One that lets pass must certainly match; one that denies or logs, only possibly.
+func (s *PolicySet) add(action Action, p *Policy) error {
+	permissions, err := simplify(Or(p.Permissions))
+	if err != nil {
+		return fmt.Errorf("policy %q: permissions: %w", p.Name, err)
+	}
+	principals, err := simplify(Or(p.Principals))
+	if err != nil {
+		return fmt.Errorf("policy %q: principals: %w", p.Name, err)
+	}
+	r := possibly
+	if action == Allow {
+		r = certainly
+	}
+	s.policies = append(s.policies, policy{p.Name, permissions, principals, r, onMatch(action, p.Name)})
+	return nil
 }
 
 func onMatch(action Action, name string) Decision {
@@ -91,18 +130,23 @@ func (s *PolicySet) Len() int {
 	return len(s.policies)
 }
 
-// Decide gives the verdict on a request, by the first policy that matches in the order of names.
+// Decide gives the verdict on a request, by the first policy that matches.
 func (s *PolicySet) Decide(r *Request) Decision {
 	if s == nil {
 		return Decision{Allowed: true}
 	}
+	return *s.decide(r)
+}
+
+// decide returns one of the decisions that were made at Compile.
+func (s *PolicySet) decide(r *Request) *Decision {
 	e := s.evaluate(r)
 	for i := range s.policies {
-		if p := &s.policies[i]; e.matches(p, s.reading) {
-			return p.onMatch
+		if p := &s.policies[i]; e.matches(p) {
+			return &p.onMatch
 		}
 	}
-	return s.onMiss
+	return &s.onMiss
 }
 
 func (s *PolicySet) evaluate(r *Request) evaluation {

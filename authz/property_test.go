@@ -203,8 +203,8 @@ func TestExplainAgreesWithDecide(t *testing.T) {
 			return fmt.Sprintf("the first policy that matched is not the one that decided: %+v", x)
 		}
 		for _, p := range x.Policies {
-			if p.Matched != (len(p.Failed) == 0) {
-				return fmt.Sprintf("policy %s: matched %v, but failed %v", p.Policy, p.Matched, p.Failed)
+			if !p.Matched && len(p.Reasons) == 0 {
+				return fmt.Sprintf("policy %s did not match, for no reason", p.Policy)
 			}
 		}
 		return ""
@@ -357,7 +357,7 @@ func TestNilSet(t *testing.T) {
 	if d := s.Decide(&Request{}); d != want || s.Len() != 0 || s.Action() != Allow {
 		t.Errorf("a nil set says %+v", d)
 	}
-	if x := s.Explain(&Request{}); !reflect.DeepEqual(x, Explanation{Decision: want}) {
+	if x := s.Explain(&Request{}); !reflect.DeepEqual(x, Explanation{Decision: want, Nearest: -1}) {
 		t.Errorf("a nil set explains %+v", x)
 	}
 	if got := s.Explain(&Request{}).String(); got != "allowed: nothing is enforced\n" {

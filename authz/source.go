@@ -7,10 +7,10 @@ import (
 
 // Source is the object that a policy was generated from. The zero Source is unknown.
 type Source struct {
-	Namespace string // of the AuthorizationPolicy
-	Name      string // of the AuthorizationPolicy
-	Rule      int    // index into spec.rules
-	Provider  string // the extension provider of a CUSTOM policy, else ""
+	Namespace string `json:"namespace"`          // of the AuthorizationPolicy
+	Name      string `json:"name"`               // of the AuthorizationPolicy
+	Rule      int    `json:"rule"`               // index into spec.rules
+	Provider  string `json:"provider,omitempty"` // the extension provider of a CUSTOM policy, else ""
 }
 
 // IsZero reports whether the source is unknown.

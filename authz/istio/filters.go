@@ -4,6 +4,7 @@ import (
 	httpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/rbac/v3"
 	networkv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/rbac/v3"
 
+	"github.com/gowaypoint/gowaypoint/authz"
 	"github.com/gowaypoint/gowaypoint/authz/rbac"
 )
 
@@ -75,4 +76,17 @@ func (r *Rules) Filters() ([]*rbac.Filter, error) {
 		}
 	}
 	return out, nil
+}
+
+// Chain compiles the rules to decide with.
+func (r *Rules) Chain() (authz.Chain, error) {
+	filters, err := r.Filters()
+	if err != nil {
+		return nil, err
+	}
+	var chain authz.Chain
+	for _, f := range filters {
+		chain = append(chain, authz.Stage{Shadow: f.Shadow, Enforced: f.Enforced})
+	}
+	return chain, nil
 }

@@ -59,7 +59,7 @@ func writeExplanation(b *strings.Builder, x authz.Explanation) {
 	case !d.Allowed:
 		b.WriteString("no ALLOW policy matches:\n")
 		for _, p := range x.Policies {
-			for _, f := range p.Failed {
+			for _, f := range p.Reasons {
 				fmt.Fprintf(b, "  %s: %s\n", policyName(p.Policy), f)
 			}
 		}
