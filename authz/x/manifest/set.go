@@ -1,0 +1,83 @@
+package manifest
+
+import (
+	"fmt"
+
+	meshconfig "istio.io/api/mesh/v1alpha1"
+	securityv1beta1 "istio.io/api/security/v1beta1"
+
+	"github.com/gowaypoint/gowaypoint/authz/istio"
+)
+
+// Set is what the input says. It is not changed after Load.
+type Set struct {
+	// Policies and Authentications are in the order of the input.
+	Policies        []Policy
+	Authentications []RequestAuthentication
+	// Mesh is who could enforce them, as far as the input tells.
+	Mesh istio.Mesh
+	// MeshConfig is nil when the input has none.
+	MeshConfig *meshconfig.MeshConfig
+	// Chains are the filter chains of a config_dump or of istioctl, in their order. Most inputs have policies or chains.
+	Chains []Chain
+	// Ignored is what the input has besides.
+	Ignored []Ignored
+}
+
+// Policy is an AuthorizationPolicy with its place.
+type Policy struct {
+	istio.Policy
+	origin
+}
+
+// RequestAuthentication is a RequestAuthentication object with its place.
+type RequestAuthentication struct {
+	Namespace, Name string
+	Annotations     map[string]string
+	Spec            *securityv1beta1.RequestAuthentication
+	origin
+}
+
+// Ignored is an object, or a file, that has nothing to do with policy.
+type Ignored struct {
+	Place
+	What string // "ConfigMap shop/settings"
+	Why  string
+}
+
+func (i Ignored) String() string { return fmt.Sprintf("%s: %s: %s", i.Place, i.What, i.Why) }
+
+// origin knows the lines of an object's fields.
+type origin struct {
+	place Place
+	root  *node
+}
+
+// At is the place of a field, such as spec.rules[0].to[1].operation.paths[0] or metadata.annotations[istio.io/dry-run]. For a
+// field that is not written it is that of the nearest field above.
+func (o origin) At(field string) Place {
+	p := o.place
+	if o.root != nil {
+		p.Line = o.root.lineOf(field)
+	}
+	return p
+}
+
+// IstioPolicies are the policies as package istio takes them.
+func (s *Set) IstioPolicies() []istio.Policy {
+	out := make([]istio.Policy, len(s.Policies))
+	for i := range s.Policies {
+		out[i] = s.Policies[i].Policy
+	}
+	return out
+}
+
+// Policy finds a policy by name, nil if there is none.
+func (s *Set) Policy(namespace, name string) *Policy {
+	for i := range s.Policies {
+		if p := &s.Policies[i]; p.Policy.Namespace == namespace && p.Policy.Name == name {
+			return p
+		}
+	}
+	return nil
+}

@@ -1,0 +1,245 @@
+package manifest
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/gowaypoint/gowaypoint/authz/istio"
+)
+
+// Choice is which chain of which waypoint to decide for.
+type Choice struct {
+	// For is Service/<namespace>/<name>, or ServiceEntry or Gateway. "" takes the only one there is.
+	For string
+	// Waypoint is <namespace>/<name> of the Gateway that serves For; "" finds it out.
+	Waypoint string
+	// TCP is for ports that are not HTTP.
+	TCP bool
+	// TrustDomains in place of MeshConfig's: the mesh's own, and its aliases.
+	TrustDomains []string
+}
+
+// Target is what was chosen.
+type Target struct {
+	istio.Target
+	// Object is the Service, ServiceEntry or Gateway.
+	Object istio.Object
+	// Notes say what was assumed.
+	Notes []string
+}
+
+const gatewayGroup = "gateway.networking.k8s.io"
+
+// ObjectName is the form that Choice.For has.
+func ObjectName(o istio.Object) string { return o.Kind + "/" + o.Namespace + "/" + o.Name }
+
+// Target finds what to decide for. The error says which choices there are.
+func (s *Set) Target(c Choice) (Target, error) {
+	t := Target{Target: istio.Target{RootNamespace: s.RootNamespace(), TCP: c.TCP, TrustDomains: c.TrustDomains}}
+	if len(t.TrustDomains) == 0 {
+		t.TrustDomains = s.TrustDomains()
+	}
+	var err error
+	if t.Object, err = s.chosen(c.For); err != nil {
+		return t, err
+	}
+	if t.Object.Kind == "Gateway" {
+		t.Gateway = istio.Object{Namespace: t.Object.Namespace, Name: t.Object.Name}
+	} else {
+		t.Objects = []istio.Object{t.Object}
+		if t.Gateway, err = s.waypointOf(&t, c.Waypoint); err != nil {
+			return t, err
+		}
+	}
+	for _, w := range s.Mesh.Waypoints {
+		if w.Namespace == t.Gateway.Namespace && w.Name == t.Gateway.Name {
+			t.GatewayClass = w.Class
+		}
+	}
+	return t, nil
+}
+
+func (s *Set) chosen(name string) (istio.Object, error) {
+	if name != "" {
+		return ParseObject(name)
+	}
+	all := s.Candidates()
+	switch {
+	case len(all) == 0:
+		return istio.Object{}, errors.New("no policy names a Service, ServiceEntry or Gateway in targetRefs, so no waypoint enforces any: " +
+			"say with --for what to decide for, such as --for Service/default/helloworld")
+	case len(all) > 1 && !s.sameForAll(all):
+		names := make([]string, len(all))
+		for i, o := range all {
+			names[i] = ObjectName(o)
+		}
+		return istio.Object{}, fmt.Errorf("several targets are possible; choose with --for one of:\n  %s", strings.Join(names, "\n  "))
+	}
+	return all[0], nil
+}
+
+// ParseObject reads <kind>/<namespace>/<name>.
+func ParseObject(name string) (istio.Object, error) {
+	parts := strings.Split(name, "/")
+	if len(parts) == 2 { // kubectl's form, in the default namespace
+		parts = []string{parts[0], "default", parts[1]}
+	}
+	if len(parts) != 3 || slices.Contains(parts, "") {
+		return istio.Object{}, fmt.Errorf("%q: want <kind>/<namespace>/<name>, such as Service/default/helloworld", name)
+	}
+	o := istio.Object{Namespace: parts[1], Name: parts[2]}
+	switch strings.ToLower(parts[0]) {
+	case "service", "svc":
+		o.Kind = "Service"
+	case "serviceentry", "se":
+		o.Group, o.Kind = "networking.istio.io", "ServiceEntry"
+	case "gateway", "gtw":
+		o.Group, o.Kind = gatewayGroup, "Gateway"
+	default:
+		return o, fmt.Errorf("%q: kind %s; a waypoint enforces policy for a Service, a ServiceEntry or a Gateway", name, parts[0])
+	}
+	return o, nil
+}
+
+// Candidates are what can be decided for: the Services and ServiceEntries that policies name or that use a waypoint, and the
+// Gateways that policies name of which no such Service is known. Sorted by name.
+func (s *Set) Candidates() []istio.Object {
+	var out []istio.Object
+	served := map[istio.Object]bool{}
+	add := func(o istio.Object) {
+		if !slices.Contains(out, o) {
+			out = append(out, o)
+		}
+	}
+	for _, svc := range s.Mesh.Services {
+		if svc.Waypoint != nil {
+			add(svc.Object)
+			served[*svc.Waypoint] = true
+		}
+	}
+	named := s.named()
+	for _, o := range named {
+		if o.Kind == "Service" || o.Kind == "ServiceEntry" {
+			add(o)
+		}
+	}
+	if len(out) == 0 || len(served) > 0 {
+		for _, o := range named {
+			if o.Kind == "Gateway" && !served[o] {
+				add(o)
+			}
+		}
+	}
+	slices.SortFunc(out, func(a, b istio.Object) int { return cmp.Compare(ObjectName(a), ObjectName(b)) })
+	return out
+}
+
+// named lists what policies name in targetRefs.
+func (s *Set) named() []istio.Object {
+	var out []istio.Object
+	for i := range s.Policies {
+		for _, o := range Refs(&s.Policies[i].Policy) {
+			if !slices.Contains(out, o) {
+				out = append(out, o)
+			}
+		}
+	}
+	return out
+}
+
+// Refs are the objects that a policy's targetRefs name.
+func Refs(p *istio.Policy) []istio.Object {
+	refs := p.Spec.GetTargetRefs()
+	if ref := p.Spec.GetTargetRef(); ref != nil {
+		refs = append(slices.Clone(refs), ref)
+	}
+	var out []istio.Object
+	for _, ref := range refs {
+		o := istio.Object{Group: ref.GetGroup(), Kind: ref.GetKind(), Namespace: p.Namespace, Name: ref.GetName()}
+		if o.Group == "core" {
+			o.Group = ""
+		}
+		out = append(out, o)
+	}
+	return out
+}
+
+// sameForAll tells whether the same policies apply to all, so that it does not matter which is taken.
+func (s *Set) sameForAll(all []istio.Object) bool {
+	return !slices.ContainsFunc(all, func(o istio.Object) bool { return s.applying(o) != s.applying(all[0]) })
+}
+
+// applying lists by name the policies that name the object or its waypoint.
+func (s *Set) applying(o istio.Object) string {
+	var names []string
+	waypoint := s.knownWaypoint(o)
+	for i := range s.Policies {
+		p := &s.Policies[i].Policy
+		if slices.ContainsFunc(Refs(p), func(ref istio.Object) bool { return ref == o || waypoint != nil && ref == *waypoint }) {
+			names = append(names, p.Namespace+"/"+p.Name)
+		}
+	}
+	return strings.Join(names, " ")
+}
+
+// service finds a Service of the input, nil if it is not there.
+func (s *Set) service(o istio.Object) *istio.Service {
+	for i := range s.Mesh.Services {
+		if s.Mesh.Services[i].Object == o {
+			return &s.Mesh.Services[i]
+		}
+	}
+	return nil
+}
+
+func (s *Set) knownWaypoint(o istio.Object) *istio.Object {
+	if svc := s.service(o); svc != nil {
+		return svc.Waypoint
+	}
+	return nil
+}
+
+// waypointOf finds the waypoint that serves the target, or takes the only one that it can be.
+func (s *Set) waypointOf(t *Target, chosen string) (istio.Object, error) {
+	if chosen != "" {
+		namespace, name, ok := strings.Cut(chosen, "/")
+		if !ok {
+			namespace, name = t.Object.Namespace, chosen
+		}
+		return istio.Object{Namespace: namespace, Name: name}, nil
+	}
+	if svc := s.service(t.Object); svc != nil {
+		if svc.Waypoint == nil {
+			t.Notes = append(t.Notes, fmt.Sprintf("%s uses no waypoint, so nothing enforces these policies for it: label it, or its Namespace, %s",
+				ObjectName(t.Object), labelUseWaypoint))
+			return istio.Object{}, nil
+		}
+		return istio.Object{Namespace: svc.Waypoint.Namespace, Name: svc.Waypoint.Name}, nil
+	}
+	var all []istio.Object
+	for _, w := range s.Mesh.Waypoints {
+		all = append(all, istio.Object{Namespace: w.Namespace, Name: w.Name})
+	}
+	for _, o := range s.named() {
+		if g := (istio.Object{Namespace: o.Namespace, Name: o.Name}); o.Kind == "Gateway" && !slices.Contains(all, g) {
+			all = append(all, g)
+		}
+	}
+	switch len(all) {
+	case 0:
+		return istio.Object{}, nil // no policy can apply by it
+	case 1:
+		t.Notes = append(t.Notes, fmt.Sprintf("taking it that %s uses the waypoint %s/%s: the input does not have the object; --waypoint says otherwise",
+			ObjectName(t.Object), all[0].Namespace, all[0].Name))
+		return all[0], nil
+	}
+	names := make([]string, len(all))
+	for i, o := range all {
+		names[i] = o.Namespace + "/" + o.Name
+	}
+	return istio.Object{}, fmt.Errorf("which waypoint does %s use? Add its manifest and its Namespace's to the input, or choose with --waypoint one of:\n  %s",
+		ObjectName(t.Object), strings.Join(names, "\n  "))
+}
