@@ -5,6 +5,7 @@
 //	waypoint wait               wait until the waypoint next to us is ready
 //	waypoint version            what this is
 //	waypoint demo               everything on one machine: control plane, client, destination (see README)
+//	waypoint authz …            what AuthorizationPolicy does with a request, from files (see docs/authz.md)
 //
 // It behaves the same under the name pilot-agent, which the pod's template expects in the image. One file per command.
 package main
@@ -18,26 +19,41 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+
+	"github.com/gowaypoint/gowaypoint/cmd/waypoint/internal/authzcmd"
 )
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
-	err := command().ExecuteContext(ctx)
+	code := run(ctx, command())
 	stop()
-	if err != nil {
-		var code exitCode
-		if errors.As(err, &code) {
-			os.Exit(int(code))
-		}
-		fmt.Fprintln(os.Stderr, "Error:", err)
-		os.Exit(255) // pilot-agent ends with -1
+	os.Exit(code)
+}
+
+// run executes a command and returns the process's exit code.
+func run(ctx context.Context, root *cobra.Command) int {
+	c, err := root.ExecuteContextC(ctx)
+	if err == nil {
+		return 0
 	}
+	var code interface{ ExitCode() int }
+	if errors.As(err, &code) {
+		return code.ExitCode()
+	}
+	fmt.Fprintln(root.ErrOrStderr(), "Error:", err)
+	if authzcmd.Owns(c) {
+		return 2
+	}
+	return 255 // pilot-agent ends with -1
 }
 
 // exitCode ends the process with a code after the command has said all there is to say.
 type exitCode int
 
 func (c exitCode) Error() string { return fmt.Sprintf("exit %d", int(c)) }
+
+// ExitCode is that code.
+func (c exitCode) ExitCode() int { return int(c) }
 
 func command() *cobra.Command {
 	root := &cobra.Command{
@@ -46,6 +62,6 @@ func command() *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.AddCommand(proxyCommand(), requestCommand(), waitCommand(), versionCommand(), demoCommand())
+	root.AddCommand(proxyCommand(), requestCommand(), waitCommand(), versionCommand(), demoCommand(), authzcmd.Command())
 	return root
 }

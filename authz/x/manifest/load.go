@@ -193,12 +193,10 @@ func (r *reader) source(s Source) {
 	texts, before := split(data)
 	for i, text := range texts {
 		at := Place{s.Name, i + 1, before[i] + 1}
-		bad := false
 		p := parser{first: before[i], failed: func(line int, problem string) {
-			bad = true
 			r.errors = append(r.errors, &Error{Place: Place{s.Name, i + 1, line}, Problem: problem})
 		}}
-		if n := p.yaml(text); n != nil && !bad {
+		if n := p.yaml(text); n != nil {
 			at.Line = n.line
 			r.document(at, n)
 		}
@@ -229,7 +227,9 @@ func (r *reader) document(at Place, n *node) {
 		p := &problems{root: n}
 		r.meshConfig(p, "", n, at)
 		r.take(at, "MeshConfig", p)
-	case kind == "" || n.get("apiVersion") == nil:
+	case kind != "" && n.get("apiVersion") == nil:
+		r.errors = append(r.errors, &Error{Place: at, Object: kind, Problem: "apiVersion is missing"})
+	case kind == "":
 		r.errors = append(r.errors, &Error{Place: at, Problem: "neither a Kubernetes object (which has apiVersion and kind), nor an Envoy config_dump, " +
 			"nor a list of listeners, nor a MeshConfig"})
 	default:

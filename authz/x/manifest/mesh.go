@@ -54,7 +54,7 @@ func (r *reader) service(o *object) {
 	if !o.spec(&spec) {
 		return
 	}
-	s := istio.Service{Object: istio.Object{Kind: "Service", Namespace: o.Metadata.Namespace, Name: o.Metadata.Name}, Selector: spec.Selector}
+	s := istio.Service{Object: istio.Object{Kind: "Service", Namespace: o.Metadata.Namespace, Name: o.Metadata.Name}, Selector: spec.Selector, Headless: spec.ClusterIP == "None"}
 	for _, p := range spec.Ports {
 		name, _, _ := strings.Cut(p.Name, "-")
 		if strings.HasPrefix(p.Name, "grpc-web") {
@@ -99,11 +99,7 @@ func (r *reader) gateway(o *object) {
 	if !o.spec(&spec) {
 		return
 	}
-	if !strings.Contains(spec.GatewayClassName, "waypoint") {
-		r.ignore(o.at, o.String(), "is no waypoint: its gatewayClassName is "+spec.GatewayClassName)
-		return
-	}
-	r.set.Mesh.Waypoints = append(r.set.Mesh.Waypoints, istio.Waypoint{
+	r.set.Mesh.Gateways = append(r.set.Mesh.Gateways, istio.Gateway{
 		Namespace: o.Metadata.Namespace, Name: o.Metadata.Name, Class: spec.GatewayClassName, For: o.Metadata.Labels[labelWaypointFor],
 	})
 }

@@ -93,9 +93,7 @@ func (r *reader) object(at Place, n *node, kind, version string) {
 			r.seen[key] = o.at
 		}
 	}
-	if len(o.list) == 0 {
-		h.read(r, o)
-	}
+	h.read(r, o) // also when there are problems already, to find all of them
 	r.take(at, o.String(), &o.problems)
 }
 

@@ -54,7 +54,7 @@ func (s *Set) Target(c Choice) (Target, error) {
 			return t, err
 		}
 	}
-	for _, w := range s.Mesh.Waypoints {
+	for _, w := range s.Mesh.Gateways {
 		if w.Namespace == t.Gateway.Namespace && w.Name == t.Gateway.Name {
 			t.GatewayClass = w.Class
 		}
@@ -220,7 +220,7 @@ func (s *Set) waypointOf(t *Target, chosen string) (istio.Object, error) {
 		return istio.Object{Namespace: svc.Waypoint.Namespace, Name: svc.Waypoint.Name}, nil
 	}
 	var all []istio.Object
-	for _, w := range s.Mesh.Waypoints {
+	for _, w := range s.Mesh.Gateways {
 		all = append(all, istio.Object{Namespace: w.Namespace, Name: w.Name})
 	}
 	for _, o := range s.named() {

@@ -32,11 +32,12 @@ type namespaceSpec struct {
 }
 
 type serviceSpec struct {
+	ClusterIP string `json:"clusterIP"`
 	Type     string            `json:"type"`
 	Selector map[string]string `json:"selector"`
 	Ports    []servicePort     `json:"ports"`
 
-	_ inert `others:"clusterIP clusterIPs externalIPs sessionAffinity sessionAffinityConfig loadBalancerIP loadBalancerSourceRanges externalName externalTrafficPolicy healthCheckNodePort publishNotReadyAddresses ipFamilies ipFamilyPolicy allocateLoadBalancerNodePorts loadBalancerClass internalTrafficPolicy trafficDistribution"`
+	_ inert `others:"clusterIPs externalIPs sessionAffinity sessionAffinityConfig loadBalancerIP loadBalancerSourceRanges externalName externalTrafficPolicy healthCheckNodePort publishNotReadyAddresses ipFamilies ipFamilyPolicy allocateLoadBalancerNodePorts loadBalancerClass internalTrafficPolicy trafficDistribution"`
 }
 
 type servicePort struct {
