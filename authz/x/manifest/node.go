@@ -11,6 +11,7 @@ type node struct {
 	line    int
 	kind    kind
 	text    string // of a string; of a number or boolean as in JSON
+	written string // of a number or boolean as it stands in the input, where that is not text
 	members []member
 	items   []*node
 	block   bool // a YAML block scalar, whose text begins on the line after

@@ -169,9 +169,11 @@ func isOldBool(y *yaml.Node) bool {
 
 func (p *parser) scalar(n *node, y *yaml.Node) {
 	if isOldBool(y) {
+		n.written = y.Value
 		n.kind, n.text = isBool, strconv.FormatBool(strings.ContainsAny(y.Value[:1], "yY") || strings.EqualFold(y.Value, "on"))
 		return
 	}
+	n.written = y.Value
 	var v any
 	switch tag := y.ShortTag(); tag {
 	case "!!str", "!!timestamp":

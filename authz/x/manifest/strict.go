@@ -1,6 +1,7 @@
 package manifest
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"reflect"
@@ -140,7 +141,7 @@ func (p *problems) wants(path string, n *node, k kind) bool {
 func (n *node) describe() string {
 	switch n.kind {
 	case isNumber, isBool:
-		return fmt.Sprintf("%s (%s)", n.kind, n.text)
+		return fmt.Sprintf("%s (%s)", n.kind, cmp.Or(n.written, n.text))
 	case isText:
 		return fmt.Sprintf("%s (%q)", n.kind, n.text)
 	}
@@ -150,7 +151,7 @@ func (n *node) describe() string {
 // wantsText is wants for strings, where a forgotten pair of quotes is the usual mistake.
 func (p *problems) wantsText(path string, n *node) bool {
 	if n.kind == isNumber || n.kind == isBool {
-		p.at(path, "%s where a string belongs; quote it: %q", n.describe(), n.text)
+		p.at(path, "%s where a string belongs; quote it: %q", n.describe(), cmp.Or(n.written, n.text))
 		return false
 	}
 	return p.wants(path, n, isText)

@@ -32,10 +32,10 @@ type namespaceSpec struct {
 }
 
 type serviceSpec struct {
-	ClusterIP string `json:"clusterIP"`
-	Type     string            `json:"type"`
-	Selector map[string]string `json:"selector"`
-	Ports    []servicePort     `json:"ports"`
+	ClusterIP string            `json:"clusterIP"`
+	Type      string            `json:"type"`
+	Selector  map[string]string `json:"selector"`
+	Ports     []servicePort     `json:"ports"`
 
 	_ inert `others:"clusterIPs externalIPs sessionAffinity sessionAffinityConfig loadBalancerIP loadBalancerSourceRanges externalName externalTrafficPolicy healthCheckNodePort publishNotReadyAddresses ipFamilies ipFamilyPolicy allocateLoadBalancerNodePorts loadBalancerClass internalTrafficPolicy trafficDistribution"`
 }
