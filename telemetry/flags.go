@@ -148,6 +148,18 @@ func (s Flags) Has(f Flag) bool {
 	return false
 }
 
+// Bits is the set as Envoy's bit vector, as the CEL attribute response.flags has it: the flags in the order in which Envoy numbers
+// them, beginning with LH as the lowest bit.
+func (s Flags) Bits() uint64 {
+	var bits uint64
+	for i := range flagsCap {
+		if f := s.at(i); f != FlagNone {
+			bits |= 1 << (f - 1)
+		}
+	}
+	return bits
+}
+
 func (s Flags) at(i int) Flag { return Flag(s >> (8 * i)) }
 
 // Append adds the short names, joined by commas, to dst; "-" for the empty set.

@@ -95,6 +95,9 @@ type Record struct {
 	// when that header was not sent (suppress_envoy_headers), because logs then show none either.
 	UpstreamServiceTime Millis
 
+	// Timing has the moments in between.
+	Timing Timing
+
 	// Protocol is the version of the downstream request. Empty for TCP.
 	Protocol Protocol
 	// UpstreamProtocol is the version used towards the upstream. Empty without one.

@@ -56,7 +56,7 @@ func (s *Server) formatOptions() format.Options {
 	if err != nil {
 		host = "" // %HOSTNAME% is then absent
 	}
-	return format.Options{Env: os.LookupEnv, Hostname: host}
+	return format.Options{Env: os.LookupEnv, Hostname: host, CEL: s.cel}
 }
 
 func (s *Server) tracingOptions() tracing.Options {

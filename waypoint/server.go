@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/gowaypoint/gowaypoint/telemetry/accesslog"
+	"github.com/gowaypoint/gowaypoint/telemetry/cel"
 	"github.com/gowaypoint/gowaypoint/telemetry/metrics"
 	"github.com/gowaypoint/gowaypoint/telemetry/tracing"
 	"github.com/gowaypoint/gowaypoint/waypoint/cluster"
@@ -80,6 +81,7 @@ type Server struct {
 	updates  *updater
 	peers    *peers
 	registry *metrics.Registry
+	cel      *cel.Env
 	files    *accesslog.Files
 	tracing  *tracing.Provider
 	budget   *h2.Budget
@@ -110,8 +112,10 @@ func New(cfg Config) (*Server, error) {
 		s.secrets = identity.NewStore(identity.StoreOptions{Log: cfg.Logger})
 	}
 	s.contexts = newContexts(s.secrets)
+	s.cel = cel.NewEnv(cfg.Node)
 	if s.registry = cfg.Registry; s.registry == nil {
-		s.registry = metrics.NewRegistry(metrics.MeshOptions{Version: cfg.Node.GetMetadata().GetFields()["ISTIO_VERSION"].GetStringValue()}, cfg.Logger)
+		version := cfg.Node.GetMetadata().GetFields()["ISTIO_VERSION"].GetStringValue()
+		s.registry = metrics.NewRegistry(metrics.MeshOptions{Version: version, CEL: s.cel}, cfg.Logger)
 	}
 	s.peers = newPeers(wds.NewTable(cfg.Network))
 	s.budget = h2.NewBudget(windowBudget(cfg.WindowBudget))

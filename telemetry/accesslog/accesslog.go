@@ -11,6 +11,7 @@ import (
 	"google.golang.org/protobuf/types/known/structpb"
 
 	"github.com/gowaypoint/gowaypoint/telemetry"
+	"github.com/gowaypoint/gowaypoint/telemetry/cel"
 	"github.com/gowaypoint/gowaypoint/telemetry/format"
 )
 
@@ -35,10 +36,13 @@ type entry struct {
 // file that cannot be opened.
 func Compile(list []*accesslogv3.AccessLog, files *Files, o format.Options) (logs *Logs, unhonoured []string, err error) {
 	logs = &Logs{}
+	if o.CEL == nil {
+		o.CEL = cel.NewEnv(nil)
+	}
 	for i, l := range list {
 		where := fmt.Sprintf("access_log[%d] %s", i, l.GetName())
 		report := func(f string, args ...any) { unhonoured = append(unhonoured, where+": "+fmt.Sprintf(f, args...)) }
-		o.Unsupported = func(op string) { report("log_format: %%%s%% is not supported and prints nothing", op) }
+		o.Report = func(note string) { report("log_format: %s", note) }
 
 		line, path, err := sink(l, o)
 		if err != nil {
@@ -49,7 +53,7 @@ func Compile(list []*accesslogv3.AccessLog, files *Files, o format.Options) (log
 			continue
 		}
 		e := entry{line: line}
-		if e.filter, err = compileFilter(l.GetFilter(), report); err != nil {
+		if e.filter, err = compileFilter(l.GetFilter(), filterOptions{o.CEL, report}); err != nil {
 			return nil, unhonoured, fmt.Errorf("%s: filter: %w", where, err)
 		}
 		if e.file, err = files.Open(path); err != nil {

@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -87,6 +88,9 @@ func TestFilters(t *testing.T) {
 	status := func(op, v string) string {
 		return `{"status_code_filter":{"comparison":{"op":"` + op + `","value":{"default_value":` + v + `,"runtime_key":"x"}}}}`
 	}
+	expression := func(e string) string {
+		return `{"extension_filter":{"name":"cel","typed_config":{"@type":"type.googleapis.com/envoy.extensions.access_loggers.filters.cel.v3.ExpressionFilter","expression":` + strconv.Quote(e) + `}}}`
+	}
 	for _, c := range []struct{ name, filter, want, report string }{
 		{"none", "", "/ok /nr /uf /hc /grpc", ""},
 		{"as on connect_terminate", status("GE", "400"), "/nr /uf", ""},
@@ -108,8 +112,15 @@ func TestFilters(t *testing.T) {
 		{"header regex is anchored", `{"header_filter":{"header":{"name":"x-team","string_match":{"safe_regex":{"regex":"bl.e"}}}}}`, "/ok", ""},
 		{"header, inverted", `{"header_filter":{"header":{"name":"x-team","invert_match":true,"string_match":{"exact":"blue"}}}}`, "/nr /uf /hc /grpc", ""},
 		{"pseudo-header", `{"header_filter":{"header":{"name":":path","string_match":{"exact":"/ok"}}}}`, "/ok", ""},
-		{"CEL logs everything", `{"extension_filter":{"name":"envoy.access_loggers.extension_filters.cel"}}`, "/ok /nr /uf /hc /grpc", "extension_filter envoy.access_loggers.extension_filters.cel"},
-		{"CEL and status", `{"and_filter":{"filters":[` + status("GE", "400") + `,{"extension_filter":{"name":"cel"}}]}}`, "/nr /uf", "extension_filter cel"},
+		{"as of Telemetry filter.expression", expression("response.code >= 400"), "/nr /uf", ""},
+		{"CEL by header", expression("request.headers['x-team'].startsWith('blue')"), "/ok", ""},
+		{"CEL and status", `{"and_filter":{"filters":[` + status("GE", "400") + `,` + expression("response.code != 404") + `]}}`, "/uf", ""},
+		{"CEL that is no bool", expression("request.path"), "", ""},
+		{"CEL by an attribute that is never there", expression("request.pth == '/ok' || response.code == 404"), "/nr", "expression: the attribute request.pth"},
+		{"CEL with a function that nobody knows", expression("request.path.lower() == '/ok'"), "/ok /nr /uf /hc /grpc", `the function "lower" is not known; everything is logged`},
+		{"CEL that does not parse", expression("request.path =="), "/ok /nr /uf /hc /grpc", "expression: CEL expression"},
+		{"another extension", `{"extension_filter":{"name":"x"}}`, "/ok /nr /uf /hc /grpc", "extension_filter x"},
+		{"another extension and status", `{"and_filter":{"filters":[` + status("GE", "400") + `,{"extension_filter":{"name":"x"}}]}}`, "/nr /uf", "extension_filter x"},
 		{"traceable", `{"traceable_filter":{}}`, "/ok /nr /uf /hc /grpc", "TraceableFilter"},
 		{"header range", `{"header_filter":{"header":{"name":"x-team","range_match":{"start":1,"end":2}}}}`, "/ok /nr /uf /hc /grpc", "header_filter"},
 	} {
@@ -138,9 +149,9 @@ func TestRefusedAndReported(t *testing.T) {
 		}
 	}
 	als := `{"name":"envoy.access_loggers.http_grpc","typed_config":{"@type":"type.googleapis.com/envoy.extensions.access_loggers.grpc.v3.HttpGrpcAccessLogConfig"}}`
-	cel := strings.Replace(fileLog("/dev/stdout", ""), "RESPONSE_FLAGS", "CEL(request.path)", 1)
+	cel := strings.Replace(fileLog("/dev/stdout", ""), "RESPONSE_FLAGS", "CEL(request.pth)", 1)
 	logs, unhonoured, err := Compile([]*accesslogv3.AccessLog{parse(t, als), parse(t, cel)}, files, format.Options{})
-	if err != nil || len(unhonoured) != 2 || !strings.Contains(unhonoured[0], "HttpGrpcAccessLogConfig") || !strings.Contains(unhonoured[1], "access_log[1]") || !strings.Contains(unhonoured[1], "%CEL%") {
+	if err != nil || len(unhonoured) != 2 || !strings.Contains(unhonoured[0], "HttpGrpcAccessLogConfig") || !strings.Contains(unhonoured[1], "access_log[1]") || !strings.Contains(unhonoured[1], "%CEL%: the attribute request.pth") {
 		t.Errorf("reported %q, %v", unhonoured, err)
 	}
 	if logs.Empty() || !(*Logs)(nil).Empty() {

@@ -10,6 +10,7 @@ import (
 	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
 
 	"github.com/gowaypoint/gowaypoint/telemetry"
+	"github.com/gowaypoint/gowaypoint/telemetry/cel"
 )
 
 // filter decides whether a record is logged.
@@ -17,17 +18,23 @@ type filter func(*telemetry.Record) bool
 
 func everything(*telemetry.Record) bool { return true }
 
+// filterOptions are what filters take from the process; report takes what is not honoured.
+type filterOptions struct {
+	cel    *cel.Env
+	report func(f string, args ...any)
+}
+
 // compileFilter translates a filter; nil in, nil out. What is not honoured is reported and passes everything.
-func compileFilter(f *accesslogv3.AccessLogFilter, report func(string, ...any)) (filter, error) {
+func compileFilter(f *accesslogv3.AccessLogFilter, o filterOptions) (filter, error) {
 	if f == nil {
 		return nil, nil
 	}
 	switch f.GetFilterSpecifier().(type) {
 	case *accesslogv3.AccessLogFilter_StatusCodeFilter:
-		compare := comparison(f.GetStatusCodeFilter().GetComparison(), report)
+		compare := comparison(f.GetStatusCodeFilter().GetComparison(), o)
 		return func(r *telemetry.Record) bool { return compare(uint64(r.ResponseCode)) }, nil
 	case *accesslogv3.AccessLogFilter_DurationFilter:
-		compare := comparison(f.GetDurationFilter().GetComparison(), report)
+		compare := comparison(f.GetDurationFilter().GetComparison(), o)
 		return func(r *telemetry.Record) bool {
 			d, ok := r.Duration.Get()
 			return ok && compare(uint64(d.Milliseconds()))
@@ -39,9 +46,9 @@ func compileFilter(f *accesslogv3.AccessLogFilter, report func(string, ...any)) 
 	case *accesslogv3.AccessLogFilter_GrpcStatusFilter:
 		return grpcFilter(f.GetGrpcStatusFilter()), nil
 	case *accesslogv3.AccessLogFilter_HeaderFilter:
-		return headerFilter(f.GetHeaderFilter().GetHeader(), report)
+		return headerFilter(f.GetHeaderFilter().GetHeader(), o)
 	case *accesslogv3.AccessLogFilter_AndFilter:
-		parts, err := compileFilters(f.GetAndFilter().GetFilters(), report)
+		parts, err := compileFilters(f.GetAndFilter().GetFilters(), o)
 		return func(r *telemetry.Record) bool {
 			for _, p := range parts {
 				if !p(r) {
@@ -51,7 +58,7 @@ func compileFilter(f *accesslogv3.AccessLogFilter, report func(string, ...any)) 
 			return true
 		}, err
 	case *accesslogv3.AccessLogFilter_OrFilter:
-		parts, err := compileFilters(f.GetOrFilter().GetFilters(), report)
+		parts, err := compileFilters(f.GetOrFilter().GetFilters(), o)
 		return func(r *telemetry.Record) bool {
 			for _, p := range parts {
 				if p(r) {
@@ -61,17 +68,16 @@ func compileFilter(f *accesslogv3.AccessLogFilter, report func(string, ...any)) 
 			return false
 		}, err
 	case *accesslogv3.AccessLogFilter_ExtensionFilter:
-		report("filter.extension_filter %s is not honoured; everything is logged", f.GetExtensionFilter().GetName())
-		return everything, nil
+		return extensionFilter(f.GetExtensionFilter(), o)
 	}
-	report("filter %s is not honoured; everything is logged", strings.TrimPrefix(fmt.Sprintf("%T", f.GetFilterSpecifier()), "*accesslogv3.AccessLogFilter_"))
+	o.report("filter %s is not honoured; everything is logged", strings.TrimPrefix(fmt.Sprintf("%T", f.GetFilterSpecifier()), "*accesslogv3.AccessLogFilter_"))
 	return everything, nil
 }
 
-func compileFilters(list []*accesslogv3.AccessLogFilter, report func(string, ...any)) ([]filter, error) {
+func compileFilters(list []*accesslogv3.AccessLogFilter, o filterOptions) ([]filter, error) {
 	var out []filter
 	for _, f := range list {
-		c, err := compileFilter(f, report)
+		c, err := compileFilter(f, o)
 		if err != nil {
 			return nil, err
 		}
@@ -84,7 +90,7 @@ func compileFilters(list []*accesslogv3.AccessLogFilter, report func(string, ...
 }
 
 // comparison compares with the default of a runtime value: there is no runtime to override it.
-func comparison(c *accesslogv3.ComparisonFilter, report func(string, ...any)) func(uint64) bool {
+func comparison(c *accesslogv3.ComparisonFilter, o filterOptions) func(uint64) bool {
 	want := uint64(c.GetValue().GetDefaultValue())
 	switch c.GetOp() {
 	case accesslogv3.ComparisonFilter_EQ:
@@ -96,7 +102,7 @@ func comparison(c *accesslogv3.ComparisonFilter, report func(string, ...any)) fu
 	case accesslogv3.ComparisonFilter_NE:
 		return func(v uint64) bool { return v != want }
 	}
-	report("filter comparison %v is not known; everything is logged", c.GetOp())
+	o.report("filter comparison %v is not known; everything is logged", c.GetOp())
 	return func(uint64) bool { return true }
 }
 
@@ -155,28 +161,18 @@ func httpToGRPC(code int) int {
 }
 
 // headerFilter matches one request header. Several values of a header are one, joined by commas.
-func headerFilter(h *routev3.HeaderMatcher, report func(string, ...any)) (filter, error) {
+func headerFilter(h *routev3.HeaderMatcher, o filterOptions) (filter, error) {
 	name := strings.ToLower(h.GetName())
 	match, err := valueMatcher(h)
 	if err != nil {
 		return nil, fmt.Errorf("header_filter %q: %w", name, err)
 	}
 	if match == nil {
-		report("filter.header_filter %q: this kind of match is not honoured; everything is logged", name)
+		o.report("filter.header_filter %q: this kind of match is not honoured; everything is logged", name)
 		return everything, nil
 	}
 	return func(r *telemetry.Record) bool {
-		v, ok := "", false
-		switch {
-		case name == ":path" && r.Path != "":
-			v, ok = r.Path, true
-		case name == ":method" && r.Method != "":
-			v, ok = r.Method, true
-		case name == ":authority" && r.Authority != "":
-			v, ok = r.Authority, true
-		case r.RequestHeaders != nil:
-			v, ok = r.RequestHeaders.Get(name)
-		}
+		v, ok := r.RequestHeader(name)
 		if !ok && !h.GetTreatMissingHeaderAsEmpty() {
 			// A header that is missing matches nothing: "inverted" then holds, and so does "present: false".
 			if _, isPresent := h.GetHeaderMatchSpecifier().(*routev3.HeaderMatcher_PresentMatch); isPresent {

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/gowaypoint/gowaypoint/telemetry"
+	"github.com/gowaypoint/gowaypoint/telemetry/cel"
 )
 
 // kind says what an operator has appended.
@@ -26,10 +27,12 @@ type Options struct {
 	Env func(name string) (string, bool)
 	// Hostname is what %HOSTNAME% prints. Empty: absent.
 	Hostname string
-	// Unsupported, if set, is told of each operator that Envoy knows and this package does not; such an operator is then
-	// absent in the output. If nil it is an error, like an operator that nobody knows. Access logs set it: a column that is
-	// empty, and reported, is better than a listener that is refused.
-	Unsupported func(operator string)
+	// CEL compiles %CEL(…)%. nil: an environment of the format's own, which knows no node.
+	CEL *cel.Env
+	// Report, if set, is told of each operator that Envoy knows and that has no value here, in a note that names it; such an
+	// operator is then absent in the output. If nil it is an error, like an operator that nobody knows. Access logs set it: a
+	// column that is empty, and reported, is better than a listener that is refused.
+	Report func(note string)
 	// OmitEmpty prints nothing instead of "-" for an absent value (SubstitutionFormatString.omit_empty_values).
 	OmitEmpty bool
 }

@@ -153,7 +153,7 @@ func mustJSON(t *testing.T, src string, omit bool) *JSON {
 		t.Fatal(err)
 	}
 	o := options
-	o.OmitEmpty = omit
+	o.OmitEmpty, o.Report = omit, func(string) {}
 	j, err := CompileJSON(s, o)
 	if err != nil {
 		t.Fatal(err)
@@ -174,6 +174,8 @@ func TestJSON(t *testing.T) {
 			`{"b":"GET","c":[]}`, true},
 		{"all omitted", "empty", `{"d":"%REQ(NONE)%"}`, `{}`, true},
 		{"metadata keeps its type", "get", `{"jwt":"%DYNAMIC_METADATA(envoy.filters.http.jwt_authn:payload)%"}`, `{"jwt":{"exp":17,"sub":"alice"}}`, false},
+		{"CEL is text, TYPED_CEL keeps its type", "get", `{"a":"%CEL(response.code)%","b":"%TYPED_CEL(response.code)%","c":"%TYPED_CEL(request.method)%","d":"%TYPED_CEL(metadata.filter_metadata['envoy.filters.http.jwt_authn'])%","e":"%CEL(request.pith)%"}`,
+			`{"a":"200","b":200,"c":"GET","d":{"payload":{"exp":17,"sub":"alice"}},"e":null}`, false},
 		{"hostile path", "nasty", `{"p\"":"%REQ(:PATH)%","m":"%REQ(:METHOD)%x"}`, "{\"m\":\"GETx\",\"p\\\"\":\"/\\\"\\\\\\n\\u0001\\u007f\uFFFD é\"}", false},
 	} {
 		got := string(mustJSON(t, c.format, c.omit).Append(nil, records[c.record]))

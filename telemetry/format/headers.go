@@ -3,10 +3,7 @@ package format
 import (
 	"errors"
 	"fmt"
-	"strconv"
 	"strings"
-
-	"github.com/gowaypoint/gowaypoint/telemetry"
 )
 
 // header makes an operator for "NAME" or "NAME?ALTERNATIVE". A header that is there but empty prints as empty text, not as
@@ -36,58 +33,4 @@ func header(p part, get func(*record, string) (string, bool)) (operator, error) 
 		}
 		return append(dst, v...), text
 	}, nil
-}
-
-func get(h telemetry.Headers, name string) (string, bool) {
-	if h == nil {
-		return "", false
-	}
-	return h.Get(name)
-}
-
-// requestHeader looks a request header up. The pseudo-headers come from the record, so that a log says the same as the
-// metrics and the span.
-func requestHeader(r *record, name string) (string, bool) {
-	var v string
-	switch name {
-	case ":method":
-		v = r.Method
-	case ":path":
-		v = r.Path
-	case ":authority", "host":
-		v = r.Authority
-	case ":scheme":
-		v = r.Scheme
-	case "x-request-id":
-		v = r.RequestID
-	}
-	if v != "" {
-		return v, true
-	}
-	return get(r.RequestHeaders, name)
-}
-
-// codes are the status codes as text, so that %RESP(:STATUS)% does not allocate.
-var codes = func() (t [600]string) {
-	for i := range t {
-		t[i] = strconv.Itoa(i)
-	}
-	return
-}()
-
-func responseHeader(r *record, name string) (string, bool) {
-	if name == ":status" {
-		if r.ResponseCode <= 0 || r.ResponseCode >= len(codes) {
-			return "", false
-		}
-		return codes[r.ResponseCode], true
-	}
-	v, ok := get(r.ResponseHeaders, name)
-	if !ok && name == "x-envoy-upstream-service-time" {
-		// The proxy adds this header itself, perhaps only while it writes the head.
-		if d, known := r.UpstreamServiceTime.Get(); known {
-			return strconv.FormatInt(d.Milliseconds(), 10), true
-		}
-	}
-	return v, ok
 }

@@ -21,8 +21,8 @@ func build(p part, o Options) (operator, error) {
 		return limit(op, p.max), nil
 	}
 	newOperator, ok := argumentOperators[p.command]
-	if !ok && o.Unsupported != nil && envoyOnly[p.command] {
-		o.Unsupported(p.command)
+	if !ok && o.Report != nil && envoyOnly[p.command] {
+		o.Report("%" + p.command + "% is not supported and prints nothing")
 		return func(dst []byte, _ *record) ([]byte, kind) { return dst, absent }, nil
 	}
 	if !ok {
@@ -190,14 +190,12 @@ var plainOperators = map[string]operator{
 
 // argumentOperators are the commands that need an argument, or may have one.
 var argumentOperators = map[string]func(part, Options) (operator, error){
-	"REQ":  func(p part, _ Options) (operator, error) { return header(p, requestHeader) },
-	"RESP": func(p part, _ Options) (operator, error) { return header(p, responseHeader) },
-	"TRAILER": func(p part, _ Options) (operator, error) {
-		return header(p, func(r *record, name string) (string, bool) { return get(r.ResponseTrailers, name) })
-	},
+	"REQ":     func(p part, _ Options) (operator, error) { return header(p, (*record).RequestHeader) },
+	"RESP":    func(p part, _ Options) (operator, error) { return header(p, (*record).ResponseHeader) },
+	"TRAILER": func(p part, _ Options) (operator, error) { return header(p, (*record).ResponseTrailer) },
 	"REQ_WITHOUT_QUERY": func(p part, _ Options) (operator, error) {
 		return header(p, func(r *record, name string) (string, bool) {
-			v, ok := requestHeader(r, name)
+			v, ok := r.RequestHeader(name)
 			v, _, _ = strings.Cut(v, "?")
 			return v, ok
 		})
@@ -232,6 +230,8 @@ var argumentOperators = map[string]func(part, Options) (operator, error){
 		return metadataOperator(telemetry.MetadataUpstreamHost, p.arg)
 	},
 	"METADATA":              anyMetadataOperator,
+	"CEL":                   func(p part, o Options) (operator, error) { return celOperator(p, o, false) },
+	"TYPED_CEL":             func(p part, o Options) (operator, error) { return celOperator(p, o, true) },
 	"FILTER_STATE":          filterStateOperator,
 	"UPSTREAM_FILTER_STATE": filterStateOperator,
 }
@@ -240,7 +240,7 @@ var argumentOperators = map[string]func(part, Options) (operator, error){
 var envoyOnly = func() map[string]bool {
 	m := map[string]bool{}
 	for _, name := range strings.Fields(`
-		CEL COMMON_DURATION STREAM_ID UNIQUE_ID EMIT_TIME ACCESS_LOG_TYPE LOCAL_REPLY_BODY QUERY_PARAM QUERY_PARAMS
+		COMMON_DURATION STREAM_ID UNIQUE_ID EMIT_TIME ACCESS_LOG_TYPE LOCAL_REPLY_BODY QUERY_PARAM QUERY_PARAMS
 		VIRTUAL_CLUSTER_METADATA FILE_CONTENT SECRET TLS_JA3_FINGERPRINT TLS_JA4_FINGERPRINT
 		DOWNSTREAM_TRANSPORT_FAILURE_REASON DOWNSTREAM_LOCAL_CLOSE_REASON DOWNSTREAM_DETECTED_CLOSE_TYPE
 		DOWNSTREAM_HANDSHAKE_DURATION DOWNSTREAM_DIRECT_LOCAL_ADDRESS DOWNSTREAM_DIRECT_LOCAL_ADDRESS_WITHOUT_PORT
@@ -297,9 +297,9 @@ func pathOperator(p part, _ Options) (operator, error) {
 		return nil, fmt.Errorf("argument %q: wanted ORIG, PATH or ORIG_OR_PATH", source)
 	}
 	return func(dst []byte, r *record) ([]byte, kind) {
-		v, ok := requestHeader(r, name)
+		v, ok := r.RequestHeader(name)
 		if !ok && alt != "" {
-			v, ok = requestHeader(r, alt)
+			v, ok = r.RequestHeader(alt)
 		}
 		if !ok {
 			return dst, absent

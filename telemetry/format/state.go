@@ -107,25 +107,18 @@ func filterStateOperator(p part, _ Options) (operator, error) {
 	default:
 		return nil, fmt.Errorf("argument %q: wanted PLAIN, TYPED or FIELD:name", p.arg)
 	}
-	switch key {
-	case "downstream_peer_obj", "downstream_peer":
-		return peerOperator(func(r *record) *telemetry.Peer { return r.Source }, form, field)
-	case "upstream_peer_obj", "upstream_peer":
-		return peerOperator(func(r *record) *telemetry.Peer { return r.Destination }, form, field)
+	if _, isPeer := (&record{}).StatePeer(key); isPeer {
+		return peerOperator(func(r *record) *telemetry.Peer { p, _ := r.StatePeer(key); return p }, form, field)
 	}
 	return func(dst []byte, r *record) ([]byte, kind) {
 		v, ok := "", false
-		switch {
-		case form == "FIELD":
+		switch form {
+		case "FIELD":
 			if r.FilterState != nil {
 				v, ok = r.FilterState.Field(key, field)
 			}
-		case key == "io.istio.peer_principal" && r.PeerPrincipal != "":
-			v, ok = r.PeerPrincipal, true
-		case key == "io.istio.local_principal" && r.LocalPrincipal != "":
-			v, ok = r.LocalPrincipal, true
-		case r.FilterState != nil:
-			v, ok = r.FilterState.Plain(key)
+		default:
+			v, ok = r.StateText(key)
 		}
 		if !ok {
 			return dst, absent

@@ -10,6 +10,7 @@ import (
 	"istio.io/api/envoy/extensions/stats"
 
 	"github.com/gowaypoint/gowaypoint/telemetry"
+	"github.com/gowaypoint/gowaypoint/telemetry/cel"
 )
 
 // MeshOptions configure [NewMesh]. The zero value has Istio's defaults.
@@ -25,6 +26,8 @@ type MeshOptions struct {
 	Idle time.Duration
 	// MaxSeries bounds the label sets. Default 10,000: about 100 clients × 50 workloads × 2 outcomes, at some 2 KiB each.
 	MaxSeries int
+	// CEL compiles the expressions of configurations. nil: an environment of its own, which knows no node.
+	CEL *cel.Env
 	// Now is the clock for expiry. Default time.Now.
 	Now func() time.Time
 }
@@ -67,6 +70,9 @@ func NewMesh(o MeshOptions) *Mesh {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
+	if o.CEL == nil {
+		o.CEL = cel.NewEnv(nil)
+	}
 	if o.Version == "" {
 		o.Version = unknown
 	}
@@ -96,7 +102,7 @@ type Chain struct {
 // Chain compiles the configuration of the filter istio.stats. unhonoured names the fields whose effect is missing, for the
 // field census; nil is none.
 func (m *Mesh) Chain(c *stats.PluginConfig) (chain *Chain, unhonoured []string) {
-	p, interval, unhonoured := compile(c)
+	p, interval, unhonoured := compile(c, m.opts.CEL)
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if known := m.policies[p.id]; known != nil {
@@ -170,7 +176,8 @@ func (t *Connection) Close(r *telemetry.Record) {
 	t.s = nil
 }
 
-// find returns the series for a record. In steady state: one hash, one read lock, no allocation.
+// find returns the series for a record. In steady state: one hash, one read lock, no allocation
+// (save by expressions, if there are any).
 func (c *Chain) find(r *telemetry.Record, sh shape, code int32, grpc telemetry.GRPCStatus, flags telemetry.Flags, d time.Duration) *series {
 	k := key{
 		policy: c.policy, source: r.Source, destination: r.Destination, service: r.Service, principal: r.PeerPrincipal,
@@ -181,6 +188,9 @@ func (c *Chain) find(r *telemetry.Record, sh shape, code int32, grpc telemetry.G
 	}
 	if r.Service == nil || c.policy.hostFallback || isSpecialCluster(r.UpstreamCluster) {
 		_, k.named, _ = destinationService(r, c.policy.hostFallback)
+	}
+	if len(c.policy.expressions) > 0 {
+		k.values = c.policy.expressions.evaluate(r)
 	}
 	now := r.Start.Unix() + int64(d/time.Second)
 	sd := &c.mesh.shards[k.shard()]
@@ -214,7 +224,7 @@ func (m *Mesh) create(k key, r *telemetry.Record, now int64) *series {
 	case tcpShape:
 		labels = append(labels, tcpLabels(r)...)
 	}
-	id := string('0'+rune(k.shape)) + k.policy.id + "\x00" + renderLabels(labels)
+	id := string('0'+rune(k.shape)) + k.policy.id + "\x00" + k.values + "\x00" + renderLabels(labels)
 	s := m.byLabels[id]
 	if s == nil {
 		if wall := m.opts.Now(); len(m.byLabels) >= m.opts.MaxSeries && wall.Sub(m.swept) >= sweepEvery/6 {
@@ -223,7 +233,7 @@ func (m *Mesh) create(k key, r *telemetry.Record, now int64) *series {
 		if len(m.byLabels) >= m.opts.MaxSeries {
 			s = m.spillLocked(k)
 		} else {
-			s = m.newSeries(k.shape, k.policy, labels)
+			s = m.newSeries(k.shape, k.policy, labels, k.values)
 			m.byLabels[id] = s
 		}
 	}
@@ -243,24 +253,24 @@ func (m *Mesh) create(k key, r *telemetry.Record, now int64) *series {
 	return s
 }
 
-func (m *Mesh) newSeries(sh shape, p *policy, labels []labelAssignment) *series {
+func (m *Mesh) newSeries(sh shape, p *policy, labels []labelAssignment, values string) *series {
 	s := &series{shape: sh, idle: int64(m.opts.Idle / time.Second)}
 	if p.idle > 0 {
 		s.idle = int64(p.idle / time.Second)
 	}
-	plain := ""
+	plain, split := "", splitValues(values)
 	for i, metric := range shapeMetrics[sh] {
-		mp := &p.metrics[metric]
+		rules := p.metrics[metric]
 		switch {
-		case mp.drop:
+		case dropped(rules, split):
 			s.dropped[i] = true
-		case len(mp.remove) == 0 && len(mp.set) == 0:
+		case len(rules) == 0:
 			if plain == "" {
 				plain = renderLabels(labels)
 			}
 			s.labels[i] = plain
 		default:
-			s.labels[i] = mp.render(labels)
+			s.labels[i] = relabel(rules, labels, split)
 		}
 	}
 	if sh == httpShape {
@@ -284,7 +294,7 @@ func (m *Mesh) spillLocked(k key) *series {
 		case tcpShape:
 			labels = append(labels, tcpLabels(blank)...)
 		}
-		s = m.newSeries(k.shape, &policy{}, labels)
+		s = m.newSeries(k.shape, &policy{}, labels, "")
 		m.spill[k.shape] = s
 	}
 	return s

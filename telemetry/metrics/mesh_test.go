@@ -270,8 +270,8 @@ func TestPolicy(t *testing.T) {
 		DisableHostHeaderFallback: true, Reporter: stats.Reporter_SERVER_GATEWAY, TcpReportingDuration: durationpb.New(7 * time.Second),
 		Metrics: []*stats.MetricConfig{
 			{Name: "request_bytes", Drop: true},
-			{Name: "requests_total", TagsToRemove: []string{"source_app", "response_flags"}, Dimensions: map[string]string{"team": `"blue"`, "source_cluster": "'c1'", "path": "request.path"}},
-			{Name: "response_bytes", Match: "x", Drop: true},
+			{Name: "requests_total", TagsToRemove: []string{"source_app", "response_flags"}, Dimensions: map[string]string{"team": `"blue"`, "source_cluster": "'c1'", "path": "request.path +"}},
+			{Name: "response_bytes", Match: "x.lower()", Drop: true},
 			{Name: "no_such", Drop: true},
 		},
 		Definitions: []*stats.MetricDefinition{{Name: "mine", Value: "1"}},

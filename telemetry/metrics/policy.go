@@ -2,11 +2,14 @@ package metrics
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
 
 	"istio.io/api/envoy/extensions/stats"
+
+	"github.com/gowaypoint/gowaypoint/telemetry/cel"
 )
 
 // The metrics of Istio, in the order in which they are rendered.
@@ -44,8 +47,10 @@ const defaultReportingInterval = 5 * time.Second
 // policy is the part of a PluginConfig that changes metrics. Equal policies are one policy: it is part of the series key.
 type policy struct {
 	id string // its canonical text, by which equal ones are found
-	// metrics[i] is what to do to metric i.
-	metrics [metricCount]metricPolicy
+	// metrics[i] is what to do to metric i, in the order of the configuration.
+	metrics [metricCount][]rule
+	// expressions are what has to be asked of each record.
+	expressions expressions
 	// altered is false when nothing differs from Istio's defaults.
 	altered bool
 	// hostFallback takes destination_service from the Host header if the control plane names no service.
@@ -53,16 +58,28 @@ type policy struct {
 	idle         time.Duration // 0: the registry's
 }
 
-type metricPolicy struct {
+// rule is one MetricConfig, for one metric.
+type rule struct {
+	when   int // the condition, as an index of expressions; always: there is none
 	drop   bool
-	remove []string          // labels to leave out
-	set    []labelAssignment // labels to set to a constant, or to add
+	remove []string     // labels to leave out
+	set    []assignment // labels to set, or to add
 }
+
+const always = -1
+
+// assignment gives a label a constant, or the value of an expression.
+type assignment struct {
+	name, value string
+	expression  int // an index of expressions; constant: value is it
+}
+
+const constant = -1
 
 type labelAssignment struct{ name, value string }
 
 // compile reads a PluginConfig. It returns the fields that are not honoured, by name, for the field census.
-func compile(c *stats.PluginConfig) (p *policy, interval time.Duration, unhonoured []string) {
+func compile(c *stats.PluginConfig, env *cel.Env) (p *policy, interval time.Duration, unhonoured []string) {
 	p = &policy{hostFallback: !c.GetDisableHostHeaderFallback()}
 	report := func(f string, args ...any) { unhonoured = append(unhonoured, fmt.Sprintf(f, args...)) }
 
@@ -89,20 +106,14 @@ func compile(c *stats.PluginConfig) (p *policy, interval time.Duration, unhonour
 		report("stat_prefix: %q (deprecated; metrics are called istio_*)", prefix)
 	}
 	for _, m := range c.GetMetrics() {
-		compileMetric(p, m, report)
+		compileMetric(p, m, env, report)
 	}
-	p.id = fmt.Sprintf("%v %v %v", p.metrics, p.hostFallback, p.idle)
+	p.id = fmt.Sprintf("%v %q %v %v", p.metrics, p.expressions.sources(), p.hostFallback, p.idle)
 	return p, interval, unhonoured
 }
 
-func compileMetric(p *policy, m *stats.MetricConfig, report func(string, ...any)) {
+func compileMetric(p *policy, m *stats.MetricConfig, env *cel.Env, report func(string, ...any)) {
 	where := "metrics[" + m.GetName() + "]"
-	if m.GetMatch() != "" {
-		// Envoy does not implement it either: the override is applied without the condition. Doing that would drop or
-		// relabel more than was asked for, so the whole override is left out.
-		report("%s.match: conditional overrides", where)
-		return
-	}
 	first, last := 0, metricCount-1
 	if name := m.GetName(); name != "" {
 		i := slices.Index(metricNames[:], "istio_"+strings.TrimPrefix(name, "istio_"))
@@ -112,26 +123,46 @@ func compileMetric(p *policy, m *stats.MetricConfig, report func(string, ...any)
 		}
 		first, last = i, i
 	}
-	var set []labelAssignment
-	for name, expr := range m.GetDimensions() {
-		value, ok := celLiteral(expr)
-		if !ok {
-			report("%s.dimensions[%s]: the expression %q (only constants are evaluated); the label is %q", where, name, expr, unknown)
-			value = unknown // what Istio shows for an expression that fails
+	add := func(field, source string, condition bool) (int, bool) {
+		i, unavailable, err := p.expressions.add(source, condition, env)
+		if err != nil {
+			report("%s.%s: %v", where, field, err)
+			return 0, false
 		}
-		set = append(set, labelAssignment{name, value})
+		for _, name := range unavailable {
+			report("%s.%s: the attribute %s is not known and is never there", where, field, name)
+		}
+		return i, true
 	}
-	slices.SortFunc(set, func(a, b labelAssignment) int { return strings.Compare(a.name, b.name) })
+	r := rule{when: always, drop: m.GetDrop(), remove: m.GetTagsToRemove()}
+	if m.GetMatch() != "" {
+		// Istio's own proxy parses match and never evaluates it. Here it does what its documentation says: the override is for
+		// the records for which it is true. If it makes no sense the override is left out, since without its condition it would
+		// drop or relabel more than was asked for.
+		i, ok := add("match", m.GetMatch(), true)
+		if !ok {
+			return
+		}
+		r.when = i
+	}
+	for _, name := range slices.Sorted(maps.Keys(m.GetDimensions())) {
+		source := m.GetDimensions()[name]
+		a := assignment{name: name, expression: constant}
+		var ok bool
+		if a.value, ok = celLiteral(source); !ok {
+			if a.expression, ok = add("dimensions["+name+"]", source, false); !ok {
+				a.value, a.expression = unknown, constant // what Istio shows for an expression that fails
+			}
+		}
+		r.set = append(r.set, a)
+	}
 	for i := first; i <= last; i++ {
-		mp := &p.metrics[i]
-		mp.drop = mp.drop || m.GetDrop()
-		mp.remove = append(mp.remove, m.GetTagsToRemove()...)
-		mp.set = append(mp.set, set...)
+		p.metrics[i] = append(p.metrics[i], r)
 	}
 	p.altered = true
 }
 
-// celLiteral evaluates a CEL expression that is a plain string literal.
+// celLiteral evaluates a CEL expression that is a plain string literal: most are, and they need no CEL.
 func celLiteral(expr string) (string, bool) {
 	expr = strings.TrimSpace(expr)
 	if len(expr) < 2 {
@@ -145,24 +176,51 @@ func celLiteral(expr string) (string, bool) {
 	return body, true
 }
 
-// render applies the policy of one metric to its default labels, and renders them.
-func (p *metricPolicy) render(labels []labelAssignment) string {
-	out := make([]labelAssignment, 0, len(labels)+len(p.set))
-	for _, l := range labels {
-		if slices.Contains(p.remove, l.name) {
+// applies tells whether a rule is for a record of which the expressions have the given values.
+func (r *rule) applies(values []string) bool {
+	return r.when == always || r.when < len(values) && values[r.when] == holds
+}
+
+// dropped tells whether rules switch a metric off.
+func dropped(rules []rule, values []string) bool {
+	return slices.ContainsFunc(rules, func(r rule) bool { return r.drop && r.applies(values) })
+}
+
+// relabel applies the rules of one metric to its default labels, and renders them.
+func relabel(rules []rule, labels []labelAssignment, values []string) string {
+	var remove []string
+	var set []labelAssignment
+	for i := range rules {
+		if !rules[i].applies(values) {
 			continue
 		}
-		for _, s := range p.set {
+		remove = append(remove, rules[i].remove...)
+		for _, a := range rules[i].set {
+			v := a.value
+			if a.expression != constant && a.expression < len(values) {
+				v = values[a.expression]
+			}
+			set = append(set, labelAssignment{a.name, v})
+		}
+	}
+	out := make([]labelAssignment, 0, len(labels)+len(set))
+	for _, l := range labels {
+		if slices.Contains(remove, l.name) {
+			continue
+		}
+		for _, s := range set {
 			if s.name == l.name {
 				l.value = s.value
 			}
 		}
 		out = append(out, l)
 	}
-	for _, s := range p.set {
-		if !slices.ContainsFunc(out, func(l labelAssignment) bool { return l.name == s.name }) && !slices.Contains(p.remove, s.name) {
-			out = append(out, s)
+	for i, s := range set {
+		same := func(l labelAssignment) bool { return l.name == s.name }
+		if slices.ContainsFunc(labels, same) || slices.Contains(remove, s.name) || slices.ContainsFunc(set[i+1:], same) {
+			continue // changed above, or the last one of several counts
 		}
+		out = append(out, s)
 	}
 	return renderLabels(out)
 }

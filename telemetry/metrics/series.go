@@ -32,6 +32,7 @@ type key struct {
 	service             *telemetry.Service
 	principal           string
 	named               string // the destination's name where it is not the service's: special clusters, Host header
+	values              string // of the policy's expressions
 	flags               telemetry.Flags
 	code                int32
 	grpc                telemetry.GRPCStatus

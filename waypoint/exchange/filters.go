@@ -2,6 +2,7 @@ package exchange
 
 import (
 	"fmt"
+	"strconv"
 
 	"github.com/gowaypoint/gowaypoint/telemetry"
 	"github.com/gowaypoint/gowaypoint/waypoint/filter"
@@ -94,6 +95,20 @@ func (j *joined) Get(name string) (string, bool) {
 		}
 		v += "," + more
 	}
+}
+
+// Lines implements telemetry.HeaderLines: pseudo-headers first.
+func (j *joined) Lines(yield func(name, value string) bool) {
+	pseudo := [...][2]string{{":authority", j.Authority}, {":path", j.Path}, {":method", j.Method}, {":scheme", j.Scheme}, {":status", ""}}
+	if j.Status != 0 {
+		pseudo[4][1] = strconv.Itoa(j.Status)
+	}
+	for _, p := range pseudo {
+		if p[1] != "" && !yield(p[0], p[1]) {
+			return
+		}
+	}
+	j.Fields.Lines(yield)
 }
 
 // state is what %FILTER_STATE(…)% sees of an exchange.

@@ -27,6 +27,15 @@ func (f *Fields) At(i int) *Field { return &f.list[i] }
 // All returns the lines in order. The slice is f's own: it is valid until f is changed.
 func (f *Fields) All() []Field { return f.list }
 
+// Lines calls yield with each line in order, until yield returns false.
+func (f *Fields) Lines(yield func(name, value string) bool) {
+	for i := range f.list {
+		if !yield(f.list[i].Name, f.list[i].Value) {
+			return
+		}
+	}
+}
+
 // Append adds a line at the end. name must be lower-case.
 func (f *Fields) Append(name, value string) {
 	f.list = append(f.list, Field{Name: name, Value: value, ID: Lookup(name)})

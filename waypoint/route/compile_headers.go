@@ -91,6 +91,6 @@ func (c *compiler) headerAdd(o *corev3.HeaderValueOption, path string) (HeaderAd
 // format compiles a value with operators. An operator that Envoy knows and this program does not is reported, and absent.
 func (c *compiler) format(path, value string) (*format.Format, error) {
 	o := c.opt.Format
-	o.Unsupported = func(operator string) { c.note(path, "operator %"+operator+"% is not supported: it has no value") }
+	o.Report = func(note string) { c.note(path, note) }
 	return format.Compile(value, o)
 }

@@ -35,8 +35,8 @@ import (
 
 // HTTP returns the compiler.
 func HTTP(o format.Options) filter.Compiler[filter.HTTP] {
-	o.OmitEmpty = true  // as in Envoy
-	o.Unsupported = nil // an identity that is silently empty is worse than a chain that is refused
+	o.OmitEmpty = true // as in Envoy
+	o.Report = nil     // an identity that is silently empty is worse than a chain that is refused
 	return filter.Compiler[filter.HTTP]{
 		New: func(name string, config proto.Message) (filter.HTTP, error) {
 			c, ok := config.(*mutationv3.HeaderMutation)

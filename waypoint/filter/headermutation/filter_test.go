@@ -124,7 +124,7 @@ func TestRefused(t *testing.T) {
 		`{"query_parameter_mutations":[{"remove":"a"}]}`:   "query_parameter_mutations",
 		`{"response_trailers_mutations":[{"remove":"a"}]}`: "response_trailers_mutations",
 	} {
-		_, err := headermutation.HTTP(format.Options{Unsupported: func(string) {}}).New("m", Parse(t, &mutationv3.HeaderMutation{}, `{"mutations":`+mutations+`}`))
+		_, err := headermutation.HTTP(format.Options{Report: func(string) {}}).New("m", Parse(t, &mutationv3.HeaderMutation{}, `{"mutations":`+mutations+`}`))
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s gives error %v, want %q in it", mutations, err, want)
 		}

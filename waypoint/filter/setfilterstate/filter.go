@@ -9,7 +9,7 @@
 // read_only has no effect in Envoy 1.40 either.
 //
 // Refuses: on_downstream_data; factories other than those below; formats other than text; format operators that are not known.
-// %CEL(…)% is known in the one form that istiod uses for multi-network services.
+// An expression of %CEL(…)% with an attribute that no request has is refused, too.
 //
 // Writes: filter state; Record.PeerPrincipal and LocalPrincipal with the keys of the principals.
 //

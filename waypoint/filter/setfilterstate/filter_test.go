@@ -156,11 +156,11 @@ func TestRefused(t *testing.T) {
 		`{"on_request_headers":[{"object_key":"envoy.tcp_proxy.cluster","format_string":{"text_format":"x"}}]}`:                                 "object_key",
 		`{"on_request_headers":[{"object_key":"k","factory_key":"envoy.string","format_string":{"json_format":{"a":"b"}}}]}`:                    "json_format",
 		`{"on_request_headers":[{"object_key":"k","factory_key":"envoy.string","format_string":{"text_format":"%NO_SUCH%"}}]}`:                  "NO_SUCH",
-		`{"on_request_headers":[{"object_key":"k","factory_key":"envoy.string","format_string":{"text_format":"%CEL(request.path)%"}}]}`:        "CEL",
+		`{"on_request_headers":[{"object_key":"k","factory_key":"envoy.string","format_string":{"text_format":"%CEL(request.pth)%"}}]}`:         "CEL",
 		`{"on_request_headers":[{"object_key":"k","factory_key":"envoy.string"}]}`:                                                              "format_string",
 		`{"on_request_headers":[{"object_key":"k","factory_key":"envoy.string","format_string":{"text_format_source":{"filename":"/etc/x"}}}]}`: "inline_string",
 	} {
-		_, err := setfilterstate.HTTP(format.Options{Unsupported: func(string) {}}).New("n", Parse(t, &httpv3.Config{}, config))
+		_, err := setfilterstate.HTTP(format.Options{Report: func(string) {}}).New("n", Parse(t, &httpv3.Config{}, config))
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s\ngives error %v, want %q in it", config, err, want)
 		}

@@ -2,9 +2,7 @@ package setfilterstate
 
 import (
 	"errors"
-	"regexp"
 
-	"github.com/gowaypoint/gowaypoint/telemetry"
 	"github.com/gowaypoint/gowaypoint/telemetry/format"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -14,7 +12,7 @@ import (
 // them would add is either built in or refused.
 func compileFormat(s *corev3.SubstitutionFormatString, o format.Options) (value, error) {
 	o.OmitEmpty = s.GetOmitEmptyValues()
-	o.Unsupported = nil // an operator that is empty here could be a principal
+	o.Report = nil // an operator that is empty here could be a principal
 	var text string
 	switch s.GetFormat().(type) {
 	case *corev3.SubstitutionFormatString_TextFormat:
@@ -30,31 +28,5 @@ func compileFormat(s *corev3.SubstitutionFormatString, o format.Options) (value,
 	default:
 		return nil, errors.New("neither text_format nor text_format_source is set")
 	}
-	if v, ok := stateOr(text); ok {
-		return v, nil
-	}
 	return format.Compile(text, o)
-}
-
-// stateOrForm is the one CEL expression that istiod sends (multi-network services): a filter state key, or else a literal.
-var stateOrForm = regexp.MustCompile(`^%CEL\('([^'\\]+)' in filter_state \? filter_state\['([^'\\]+)'\] ?: r'([^']*)'\)%$`)
-
-// stateOrLiteral is the value of a filter state key, or else a literal.
-type stateOrLiteral struct{ key, literal string }
-
-func stateOr(text string) (stateOrLiteral, bool) {
-	m := stateOrForm.FindStringSubmatch(text)
-	if m == nil || m[1] != m[2] {
-		return stateOrLiteral{}, false
-	}
-	return stateOrLiteral{m[1], m[3]}, true
-}
-
-func (s stateOrLiteral) Value(r *telemetry.Record) (string, bool) {
-	if r.FilterState != nil {
-		if v, ok := r.FilterState.Plain(s.key); ok {
-			return v, true
-		}
-	}
-	return s.literal, true
 }
