@@ -29,7 +29,7 @@ func ExampleCompile() {
 		fmt.Println(err)
 		return
 	}
-	filters, err := rules.Filters()
+	chain, err := rules.Chain()
 	if err != nil {
 		fmt.Println(err)
 		return
@@ -39,7 +39,7 @@ func ExampleCompile() {
 		{HTTP: true, Method: "POST", FilterState: peer("spiffe://cluster.local/ns/default/sa/curl")},
 		{HTTP: true, Method: "GET", FilterState: peer("spiffe://cluster.local/ns/other/sa/curl")},
 	} {
-		d := filters[0].Enforced.Decide(r)
+		d := chain.Decide(r)
 		fmt.Printf("%v %q %q\n", d.Allowed, d.Policy, d.Details)
 	}
 	// Output:

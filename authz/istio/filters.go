@@ -1,8 +1,14 @@
 package istio
 
 import (
-	httpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/rbac/v3"
-	networkv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/rbac/v3"
+	"fmt"
+
+	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
+	httprbacv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/rbac/v3"
+	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
+	networkrbacv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/rbac/v3"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/anypb"
 
 	"github.com/gowaypoint/gowaypoint/authz"
 	"github.com/gowaypoint/gowaypoint/authz/rbac"
@@ -15,8 +21,8 @@ const (
 	tcpStats    = "tcp."
 )
 
-// prefix is the shadow prefix of a pair. Without shadow rules istiod sends that of ALLOW, whatever the action.
-func (p Pair) prefix() string {
+// shadowPrefix is the shadow prefix of a pair. Without shadow rules istiod sends that of ALLOW, whatever the action.
+func (p Pair) shadowPrefix() string {
 	switch p.Shadow.GetAction().String() {
 	case "DENY":
 		return shadowDeny
@@ -26,67 +32,120 @@ func (p Pair) prefix() string {
 	return shadowAllow
 }
 
-// pairs lists what there is, in the order of evaluation.
-func (r *Rules) pairs() []Pair {
-	var out []Pair
+// shadowPrefix is the prefix under which the RBAC filter leaves word for ext_authz.
+func (c *Custom) shadowPrefix() string {
+	if c.Bad != "" {
+		return ""
+	}
+	return customStats
+}
+
+// filter is one RBAC filter, with the filter that asks a provider after it.
+type filter struct {
+	pair     Pair
+	prefix   string
+	provider string
+	extAuthz proto.Message // nil: nobody is asked
+}
+
+// local lists the filters of all actions but CUSTOM, in the order of evaluation.
+func (r *Rules) local() (out []filter) {
 	for _, p := range []Pair{r.Audit, r.Deny, r.Allow} {
 		if p.Enforced != nil || p.Shadow != nil {
-			out = append(out, p)
+			out = append(out, filter{pair: p, prefix: p.shadowPrefix()})
 		}
 	}
 	return out
 }
 
-// HTTP returns the HTTP filters' configurations, in the order in which they stand in a chain.
-func (r *Rules) HTTP() []*httpv3.RBAC {
-	var out []*httpv3.RBAC
-	for _, p := range r.pairs() {
-		out = append(out, &httpv3.RBAC{Rules: p.Enforced, ShadowRules: p.Shadow, ShadowRulesStatPrefix: p.prefix()})
-	}
-	return out
-}
-
-// Network returns the network filters' configurations, for rules that were compiled with Target.TCP.
-func (r *Rules) Network() []*networkv3.RBAC {
-	var out []*networkv3.RBAC
-	for _, p := range r.pairs() {
-		out = append(out, &networkv3.RBAC{Rules: p.Enforced, ShadowRules: p.Shadow, ShadowRulesStatPrefix: p.prefix(), StatPrefix: tcpStats})
-	}
-	return out
-}
-
-// Filters compiles the rules to decide with, in the order of evaluation. A request passes when each of them lets it pass.
-func (r *Rules) Filters() ([]*rbac.Filter, error) {
-	var out []*rbac.Filter
-	add := func(f *rbac.Filter, err error) error {
+// custom lists the filters of action CUSTOM, in the order of evaluation.
+func (r *Rules) custom() (out []filter) {
+	for i := range r.Custom {
+		c := &r.Custom[i]
+		f := filter{pair: c.Pair, prefix: c.shadowPrefix()}
+		switch {
+		case c.Bad != "":
+		case r.tcp:
+			f.provider, f.extAuthz = c.Provider, c.Network
+		default:
+			f.provider, f.extAuthz = c.Provider, c.HTTP
+		}
 		out = append(out, f)
-		return err
 	}
-	if r.tcp {
-		for _, c := range r.Network() {
-			if err := add(rbac.FromNetwork(c)); err != nil {
-				return nil, err
+	return out
+}
+
+func (f *filter) http() *httprbacv3.RBAC {
+	return &httprbacv3.RBAC{Rules: f.pair.Enforced, ShadowRules: f.pair.Shadow, ShadowRulesStatPrefix: f.prefix}
+}
+
+func (f *filter) network() *networkrbacv3.RBAC {
+	return &networkrbacv3.RBAC{Rules: f.pair.Enforced, ShadowRules: f.pair.Shadow, ShadowRulesStatPrefix: f.prefix, StatPrefix: tcpStats}
+}
+
+// HTTPFilters returns the filters of an HTTP chain, in istiod's order: for each provider of action CUSTOM the rules and the
+// filter that asks it; then those given, which stand between (istiod has JWT authentication there); then the rules of AUDIT,
+// DENY and ALLOW.
+func (r *Rules) HTTPFilters(between ...*hcmv3.HttpFilter) []*hcmv3.HttpFilter {
+	var out []*hcmv3.HttpFilter
+	add := func(filters []filter) {
+		for i := range filters {
+			out = append(out, httpFilter(httpRBACFilter, filters[i].http()))
+			if m := filters[i].extAuthz; m != nil {
+				out = append(out, httpFilter(httpExtAuthz, m))
 			}
 		}
-		return out, nil
 	}
-	for _, c := range r.HTTP() {
-		if err := add(rbac.FromHTTP(c)); err != nil {
-			return nil, err
-		}
-	}
-	return out, nil
+	add(r.custom())
+	out = append(out, between...)
+	add(r.local())
+	return out
 }
 
-// Chain compiles the rules to decide with.
-func (r *Rules) Chain() (authz.Chain, error) {
-	filters, err := r.Filters()
-	if err != nil {
-		return nil, err
+// NetworkFilters returns the filters of a TCP chain, in istiod's order. The rules must be of a Target with TCP.
+func (r *Rules) NetworkFilters() []*listenerv3.Filter {
+	var out []*listenerv3.Filter
+	for _, f := range append(r.custom(), r.local()...) {
+		out = append(out, networkFilter(tcpRBACFilter, f.network()))
+		if f.extAuthz != nil {
+			out = append(out, networkFilter(networkExtAuthz, f.extAuthz))
+		}
 	}
+	return out
+}
+
+func httpFilter(name string, m proto.Message) *hcmv3.HttpFilter {
+	return &hcmv3.HttpFilter{Name: name, ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: toAny(m)}}
+}
+
+func networkFilter(name string, m proto.Message) *listenerv3.Filter {
+	return &listenerv3.Filter{Name: name, ConfigType: &listenerv3.Filter_TypedConfig{TypedConfig: toAny(m)}}
+}
+
+// toAny packs a message, always into the same bytes. It cannot fail for what Compile makes: strings of policies come
+// from YAML or protobuf, which are UTF-8; one that is not would be a mistake of the caller's.
+func toAny(m proto.Message) *anypb.Any {
+	a := &anypb.Any{}
+	if err := anypb.MarshalFrom(a, m, proto.MarshalOptions{Deterministic: true}); err != nil {
+		panic(fmt.Sprintf("authz/istio: %v", err))
+	}
+	return a
+}
+
+// Chain compiles the rules to decide with, one stage for each RBAC filter. Where action CUSTOM applies, the stage names the
+// provider that is asked about what its Shadow matches.
+func (r *Rules) Chain() (authz.Chain, error) {
 	var chain authz.Chain
-	for _, f := range filters {
-		chain = append(chain, authz.Stage{Shadow: f.Shadow, Enforced: f.Enforced})
+	for _, f := range append(r.custom(), r.local()...) {
+		compile := func() (*rbac.Filter, error) { return rbac.FromHTTP(f.http()) }
+		if r.tcp {
+			compile = func() (*rbac.Filter, error) { return rbac.FromNetwork(f.network()) }
+		}
+		compiled, err := compile()
+		if err != nil {
+			return nil, err
+		}
+		chain = append(chain, authz.Stage{Shadow: compiled.Shadow, Enforced: compiled.Enforced, Provider: f.provider})
 	}
 	return chain, nil
 }

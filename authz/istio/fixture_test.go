@@ -12,20 +12,60 @@ import (
 
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/anypb"
 	securityv1beta1 "istio.io/api/security/v1beta1"
 	"sigs.k8s.io/yaml"
 )
 
 var update = flag.Bool("update", false, "rewrite the expected output in testdata")
 
-// target of all fixtures.
-var target = Target{
-	Gateway: Object{Namespace: "default", Name: "waypoint"},
-	Objects: []Object{{Kind: "Service", Namespace: "default", Name: "helloworld"}},
+// settings of a fixture's target, over those that all have.
+type settings struct {
+	Version, WaypointNamespace string
+	TrustDomains               []string
+	Unvalidated                bool
+	Providers                  []json.RawMessage // of meshConfig.extensionProviders
+	Hosts                      map[string][]string
+	MultipleProviders          bool
+	JWKS                       map[string]string // what there is to fetch, by URI
+	JWKSFetch                  JWKSFetch
 }
 
-// Each fixture begins with prose. Section `policies` is a YAML stream of AuthorizationPolicy objects and `trust domains` a line
-// of them; `http`, `tcp`, `skipped` and `error` are the expected output.
+func (s settings) target(t *testing.T) Target {
+	t.Helper()
+	v, err := ParseVersion(s.Version)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := Target{
+		Version:      v,
+		Gateway:      Object{Namespace: "default", Name: "waypoint"},
+		Objects:      []Object{{Kind: "Service", Namespace: "default", Name: "helloworld"}},
+		TrustDomains: s.TrustDomains, Unvalidated: s.Unvalidated, Hosts: s.Hosts, MultipleProviders: s.MultipleProviders, JWKSFetch: s.JWKSFetch,
+	}
+	if s.WaypointNamespace != "" {
+		out.Gateway.Namespace = s.WaypointNamespace
+	}
+	for _, raw := range s.Providers {
+		p := &extensionProvider{}
+		if err := protojson.Unmarshal(raw, p); err != nil {
+			t.Fatal(err)
+		}
+		out.Providers = append(out.Providers, p)
+	}
+	if s.JWKS != nil {
+		out.JWKS = func(uri string) (string, error) {
+			if body, ok := s.JWKS[uri]; ok {
+				return body, nil
+			}
+			return "", fmt.Errorf("GET %s: 404", uri)
+		}
+	}
+	return out
+}
+
+// Each fixture begins with prose. Section `target` holds settings and `policies` a YAML stream of AuthorizationPolicy and
+// RequestAuthentication objects; `http`, `tcp` and `jwt` are the expected output.
 func TestFixtures(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.txt")
 	if err != nil || len(files) == 0 {
@@ -38,17 +78,27 @@ func TestFixtures(t *testing.T) {
 				t.Fatal(err)
 			}
 			prose, sections := parse(string(raw))
-			tgt := target
-			tgt.TrustDomains = strings.Fields(sections["trust domains"])
-			policies := readPolicies(t, sections["policies"])
-			var out strings.Builder
-			out.WriteString(prose + "-- policies --\n" + sections["policies"])
-			if len(tgt.TrustDomains) > 0 {
-				out.WriteString("-- trust domains --\n" + sections["trust domains"])
+			var s settings
+			if err := yaml.UnmarshalStrict([]byte(sections["target"]), &s); err != nil {
+				t.Fatal(err)
 			}
-			for _, layer := range []string{"http", "tcp"} {
-				tgt.TCP = layer == "tcp"
-				fmt.Fprintf(&out, "-- %s --\n%s", layer, render(t, policies, tgt))
+			tgt := s.target(t)
+			policies, authentications := readPolicies(t, sections["policies"])
+			var out strings.Builder
+			out.WriteString(prose)
+			if sections["target"] != "" {
+				out.WriteString("-- target --\n" + sections["target"])
+			}
+			out.WriteString("-- policies --\n" + sections["policies"])
+			if len(policies) > 0 {
+				for _, layer := range []string{"http", "tcp"} {
+					tgt.TCP = layer == "tcp"
+					fmt.Fprintf(&out, "-- %s --\n%s", layer, render(t, policies, tgt))
+				}
+			}
+			if len(authentications) > 0 {
+				tgt.TCP = false
+				fmt.Fprintf(&out, "-- jwt --\n%s", renderJWT(t, authentications, tgt))
 			}
 			if *update {
 				if err := os.WriteFile(file, []byte(out.String()), 0o600); err != nil {
@@ -66,37 +116,64 @@ func render(t *testing.T, policies []Policy, tgt Target) string {
 	t.Helper()
 	rules, err := Compile(policies, tgt)
 	if err != nil {
-		return "error: " + err.Error() + "\n"
+		return "error: " + strings.ReplaceAll(err.Error(), "\n", "\nerror: ") + "\n"
 	}
-	if _, err := rules.Filters(); err != nil {
+	if _, err := rules.Chain(); err != nil {
 		t.Errorf("package rbac refuses the result: %v", err)
 	}
 	var out strings.Builder
-	var configs []proto.Message
-	for _, c := range rules.HTTP() {
-		configs = append(configs, c)
-	}
 	if tgt.TCP {
-		configs = nil
-		for _, c := range rules.Network() {
-			configs = append(configs, c)
+		for _, f := range rules.NetworkFilters() {
+			writeFilter(t, &out, f.GetName(), f.GetTypedConfig())
 		}
-	}
-	for _, c := range configs {
-		raw, err := protojson.MarshalOptions{UseProtoNames: true}.Marshal(c)
-		if err != nil {
-			t.Fatal(err)
+	} else {
+		for _, f := range rules.HTTPFilters() {
+			writeFilter(t, &out, f.GetName(), f.GetTypedConfig())
 		}
-		var pretty bytes.Buffer
-		if err := json.Indent(&pretty, raw, "", " "); err != nil { // protojson's own spaces vary on purpose
-			t.Fatal(err)
-		}
-		out.WriteString(pretty.String() + "\n")
 	}
 	for _, s := range rules.Skipped {
 		out.WriteString("skipped: " + s.String() + "\n")
 	}
+	for _, n := range rules.Notes {
+		out.WriteString("note: " + n.String() + "\n")
+	}
 	return out.String()
+}
+
+func renderJWT(t *testing.T, objects []RequestAuthentication, tgt Target) string {
+	t.Helper()
+	a, err := Authenticate(objects, tgt)
+	if err != nil {
+		return "error: " + strings.ReplaceAll(err.Error(), "\n", "\nerror: ") + "\n"
+	}
+	var out strings.Builder
+	if f := a.HTTPFilter(); f != nil {
+		writeFilter(t, &out, f.GetName(), f.GetTypedConfig())
+	}
+	for _, s := range a.Skipped {
+		out.WriteString("skipped: " + s.String() + "\n")
+	}
+	for _, n := range a.Notes {
+		out.WriteString("note: " + n.String() + "\n")
+	}
+	return out.String()
+}
+
+func writeFilter(t *testing.T, out *strings.Builder, name string, config *anypb.Any) {
+	t.Helper()
+	m, err := config.UnmarshalNew()
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw, err := protojson.MarshalOptions{UseProtoNames: true}.Marshal(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var pretty bytes.Buffer
+	if err := json.Indent(&pretty, raw, "", " "); err != nil { // protojson's own spaces vary on purpose
+		t.Fatal(err)
+	}
+	out.WriteString(name + " " + pretty.String() + "\n")
 }
 
 func parse(text string) (prose string, sections map[string]string) {
@@ -115,11 +192,11 @@ func parse(text string) (prose string, sections map[string]string) {
 	return prose, sections
 }
 
-func readPolicies(t *testing.T, text string) []Policy {
+func readPolicies(t *testing.T, text string) (policies []Policy, authentications []RequestAuthentication) {
 	t.Helper()
-	var out []Policy
 	for _, doc := range strings.Split(text, "\n---\n") {
 		var o struct {
+			Kind     string
 			Metadata struct {
 				Name, Namespace string
 				Annotations     map[string]string
@@ -129,16 +206,23 @@ func readPolicies(t *testing.T, text string) []Policy {
 		if err := yaml.Unmarshal([]byte(doc), &o); err != nil {
 			t.Fatal(err)
 		}
-		p := Policy{Namespace: o.Metadata.Namespace, Name: o.Metadata.Name, Annotations: o.Metadata.Annotations, Spec: &securityv1beta1.AuthorizationPolicy{}}
-		if p.Namespace == "" {
-			p.Namespace = "default"
+		ns := o.Metadata.Namespace
+		if ns == "" {
+			ns = "default"
+		}
+		var spec proto.Message
+		if o.Kind == "RequestAuthentication" {
+			a := RequestAuthentication{Namespace: ns, Name: o.Metadata.Name, Spec: &securityv1beta1.RequestAuthentication{}}
+			authentications, spec = append(authentications, a), a.Spec
+		} else {
+			p := Policy{Namespace: ns, Name: o.Metadata.Name, Annotations: o.Metadata.Annotations, Spec: &securityv1beta1.AuthorizationPolicy{}}
+			policies, spec = append(policies, p), p.Spec
 		}
 		if len(o.Spec) > 0 {
-			if err := protojson.Unmarshal(o.Spec, p.Spec); err != nil {
+			if err := protojson.Unmarshal(o.Spec, spec); err != nil {
 				t.Fatal(err)
 			}
 		}
-		out = append(out, p)
 	}
-	return out
+	return policies, authentications
 }

@@ -1,44 +1,67 @@
 package istio
 
 import (
+	"errors"
 	"fmt"
-	"slices"
 	"strconv"
+	"unicode/utf8"
 
 	rbacv3 "github.com/envoyproxy/go-control-plane/envoy/config/rbac/v3"
+	"google.golang.org/protobuf/proto"
+	meshv1alpha1 "istio.io/api/mesh/v1alpha1"
 	securityv1beta1 "istio.io/api/security/v1beta1"
 )
 
 // DryRun is the annotation that has a policy evaluated and reported, but not enforced.
 const DryRun = "istio.io/dry-run"
 
-// Policy is an AuthorizationPolicy object.
+// Policy is an AuthorizationPolicy object. Versions v1 and v1beta1 of the API have the same spec.
 type Policy struct {
 	Namespace, Name string
 	Annotations     map[string]string
 	Spec            *securityv1beta1.AuthorizationPolicy
 }
 
-// Object is what a targetRef may name. Group is "" for a Service.
+// Object is what a targetRef may name. Group is "" for a Service, and may be left out for the others.
 type Object struct {
 	Group, Kind, Namespace, Name string
 }
 
+func (o Object) String() string { return o.Kind + " " + o.Namespace + "/" + o.Name }
+
 // Target says what is being protected: one filter chain of a waypoint.
 type Target struct {
+	// Version of istiod; default the newest.
+	Version Version
 	// Gateway is the waypoint (Namespace and Name); policies that target it apply to all of its chains.
 	Gateway Object
-	// GatewayClass of the waypoint; default istio-waypoint. Policies in RootNamespace may target it.
-	GatewayClass string
-	// RootNamespace of the mesh; default istio-system.
+	// RootNamespace of the mesh; default istio-system. A policy in it may target GatewayClass istio-waypoint.
 	RootNamespace string
 	// Objects are the Services and ServiceEntries behind the chain. None for a chain of workload traffic.
 	Objects []Object
-	// TrustDomains are the mesh's trust domain and its aliases: a principal of one of them, or of cluster.local, is taken for
-	// all of them. With none, principals stay as they are written.
+	// TrustDomains are the mesh's trust domain and its aliases; default cluster.local. A principal of one of them, or of
+	// cluster.local, is taken for all of them.
 	TrustDomains []string
 	// TCP translates for a port that is not HTTP.
 	TCP bool
+	// Unvalidated takes policies that the API server would refuse, and does with them what istiod does, which is mostly
+	// to leave out the rule. What is left out is in Rules.Skipped; a DENY policy may end up looser than it is written.
+	Unvalidated bool
+
+	// Providers are meshConfig.extensionProviders, for action CUSTOM.
+	Providers []*meshv1alpha1.MeshConfig_ExtensionProvider
+	// Hosts are the host names that istiod knows, each with the namespaces that have a service of that name: a provider
+	// whose service is not among them cannot be asked, and what its policies match is denied. Nil takes every host as known.
+	Hosts map[string][]string
+	// MultipleProviders is istiod's PILOT_ENABLE_MULTIPLE_CUSTOM_AUTHZ_PROVIDERS, false by default. It counts from 1.30.
+	MultipleProviders bool
+
+	// JWKS fetches what istiod would fetch for RequestAuthentications: the key set at jwksUri or, where a rule has neither
+	// jwksUri nor jwks, the issuer's OpenID discovery document and then the key set that it names. An error, and nil, are
+	// as a failed fetch: every token of that rule is refused. Compile calls it on the caller's goroutine and does not cache.
+	JWKS func(uri string) (string, error)
+	// JWKSFetch is istiod's PILOT_JWT_ENABLE_REMOTE_JWKS.
+	JWKSFetch JWKSFetch
 }
 
 // Skipped is a policy, or a part of one, that does not apply to the target.
@@ -49,6 +72,14 @@ type Skipped struct {
 
 func (s Skipped) String() string { return s.Namespace + "/" + s.Name + ": " + s.Why }
 
+// Note is said about a policy that applies, but not as it is written.
+type Note struct {
+	Namespace, Name string
+	Text            string
+}
+
+func (n Note) String() string { return n.Namespace + "/" + n.Name + ": " + n.Text }
+
 // Pair is what one action enforces and what it only evaluates (dry run). Nil: nothing.
 type Pair struct {
 	Enforced, Shadow *rbacv3.RBAC
@@ -56,35 +87,65 @@ type Pair struct {
 
 // Rules are the rules of a target by action, in the order in which they are evaluated.
 type Rules struct {
+	// Custom are by provider, in the order of their names.
+	Custom             []Custom
 	Audit, Deny, Allow Pair
-	// Skipped is in the order of the policies.
+	// Skipped and Notes are in the order of the policies, those of action CUSTOM last.
 	Skipped []Skipped
+	Notes   []Note
 
 	tcp bool
 }
 
-// Compile translates the policies that apply to the target. An error names the policy and the field.
+// Compile translates the policies that apply to the target. An error names the policy and the field; there may be
+// several, joined.
 func Compile(policies []Policy, t Target) (*Rules, error) {
-	if t.GatewayClass == "" {
-		t.GatewayClass = "istio-waypoint"
-	}
-	if t.RootNamespace == "" {
-		t.RootNamespace = "istio-system"
-	}
+	t = t.withDefaults()
 	out := &Rules{tcp: t.TCP}
+	var custom []*Policy
+	var errs []error
 	for i := range policies {
 		p := &policies[i]
-		if why, err := t.excludes(p); err != nil {
-			return nil, p.wrap(err)
-		} else if why != "" {
+		if why := t.excludes("AuthorizationPolicy", p.Namespace, p.Spec); why != "" {
 			out.skip(p, why)
 			continue
 		}
+		if _, err := proto.Marshal(p.Spec); err != nil || !utf8.ValidString(p.Namespace+p.Name) {
+			errs = append(errs, p.wrap(errors.New("text that is not UTF-8")))
+			continue
+		}
+		if !t.Unvalidated {
+			if problems := validate(p, t.Version); len(problems) > 0 {
+				for _, err := range problems {
+					errs = append(errs, p.wrap(err))
+				}
+				continue
+			}
+		}
+		if p.Spec.GetAction() == securityv1beta1.AuthorizationPolicy_CUSTOM {
+			custom = append(custom, p)
+			continue
+		}
 		if err := out.add(p, &t); err != nil {
-			return nil, p.wrap(err)
+			errs = append(errs, p.wrap(err))
 		}
 	}
+	errs = append(errs, out.addCustom(custom, &t))
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
+	}
 	return out, nil
+}
+
+func (t Target) withDefaults() Target {
+	t.Version = t.Version.resolve()
+	if t.RootNamespace == "" {
+		t.RootNamespace = "istio-system"
+	}
+	if len(t.TrustDomains) == 0 {
+		t.TrustDomains = []string{"cluster.local"}
+	}
+	return t
 }
 
 func (p *Policy) wrap(err error) error {
@@ -95,44 +156,8 @@ func (r *Rules) skip(p *Policy, why string) {
 	r.Skipped = append(r.Skipped, Skipped{p.Namespace, p.Name, why})
 }
 
-// excludes tells why a policy does not apply to the target; "" means that it does.
-func (t *Target) excludes(p *Policy) (string, error) {
-	refs := p.Spec.GetTargetRefs()
-	if ref := p.Spec.GetTargetRef(); ref != nil {
-		refs = append(slices.Clone(refs), ref)
-	}
-	if p.Spec.GetSelector() != nil {
-		return "has a selector, which waypoints do not look at; name the Service or the Gateway in targetRefs", nil
-	}
-	if len(refs) == 0 {
-		return "has no targetRefs: a waypoint enforces no policy of a whole namespace or mesh", nil
-	}
-	for i, ref := range refs {
-		if ns := ref.GetNamespace(); ns != "" && ns != p.Namespace {
-			return "", fmt.Errorf("targetRefs[%d].namespace: %q; a policy can only target objects of its own namespace", i, ns)
-		}
-		o := Object{ref.GetGroup(), ref.GetKind(), p.Namespace, ref.GetName()}
-		switch o.Kind {
-		case "Gateway":
-			if o.Group == "gateway.networking.k8s.io" && o.Name == t.Gateway.Name && o.Namespace == t.Gateway.Namespace {
-				return "", nil
-			}
-		case "GatewayClass":
-			if o.Group == "gateway.networking.k8s.io" && o.Name == t.GatewayClass && p.Namespace == t.RootNamespace {
-				return "", nil
-			}
-		case "Service", "ServiceEntry":
-			if o.Group == "core" {
-				o.Group = ""
-			}
-			if slices.Contains(t.Objects, o) {
-				return "", nil
-			}
-		default:
-			return "", fmt.Errorf("targetRefs[%d].kind: %q; known are Service, ServiceEntry, Gateway and GatewayClass", i, o.Kind)
-		}
-	}
-	return "targets other objects", nil
+func (r *Rules) note(p *Policy, text string) {
+	r.Notes = append(r.Notes, Note{p.Namespace, p.Name, text})
 }
 
 // add translates one policy and puts it where its action and its dry-run annotation say.
@@ -147,31 +172,44 @@ func (r *Rules) add(p *Policy, t *Target) error {
 	case securityv1beta1.AuthorizationPolicy_AUDIT:
 		pair, action = &r.Audit, rbacv3.RBAC_LOG
 	default:
-		return fmt.Errorf("action: %s is not supported; ALLOW, DENY and AUDIT are", p.Spec.GetAction())
+		return fmt.Errorf("action: %s is none of ALLOW, DENY, AUDIT and CUSTOM", p.Spec.GetAction())
 	}
-	into := &pair.Enforced
-	if text, ok := p.Annotations[DryRun]; ok {
-		dry, err := strconv.ParseBool(text)
-		if err != nil {
-			return fmt.Errorf("annotation %s: %q is neither true nor false", DryRun, text)
-		}
-		if dry {
-			into = &pair.Shadow
-		}
+	return r.translate(p, t, pair.of(r.dryRun(p), action), "")
+}
+
+// dryRun reads the annotation. A value that is not a boolean does not make a dry run: istiod logs it and enforces.
+func (r *Rules) dryRun(p *Policy) bool {
+	text, ok := p.Annotations[DryRun]
+	if !ok {
+		return false
 	}
-	if *into == nil {
-		*into = &rbacv3.RBAC{Action: action}
+	dry, err := strconv.ParseBool(text)
+	if err != nil {
+		r.note(p, fmt.Sprintf("annotation %s: %q is neither true nor false; the policy is enforced", DryRun, text))
 	}
-	rules := *into
-	if rules.Policies == nil {
-		rules.Policies = map[string]*rbacv3.Policy{}
+	return dry
+}
+
+// of returns the rules to add to, and makes them where there were none.
+func (p *Pair) of(dryRun bool, action rbacv3.RBAC_Action) *rbacv3.RBAC {
+	rules := &p.Enforced
+	if dryRun {
+		rules = &p.Shadow
 	}
+	if *rules == nil {
+		*rules = &rbacv3.RBAC{Action: action, Policies: map[string]*rbacv3.Policy{}}
+	}
+	return *rules
+}
+
+// translate adds the rules of a policy under their keys, with a prefix.
+func (r *Rules) translate(p *Policy, t *Target, into *rbacv3.RBAC, prefix string) error {
 	if len(p.Spec.GetRules()) == 0 {
-		rules.Policies[p.key(0)] = never()
+		into.Policies[prefix+p.key(0)] = never()
 		return nil
 	}
 	for i, rule := range p.Spec.GetRules() {
-		tr := translator{target: t, namespace: p.Namespace, allow: action == rbacv3.RBAC_ALLOW}
+		tr := translator{target: t, namespace: p.Namespace, allow: into.Action == rbacv3.RBAC_ALLOW}
 		policy, err := tr.rule(rule)
 		if err != nil {
 			return fmt.Errorf("rules[%d].%w", i, err)
@@ -180,7 +218,7 @@ func (r *Rules) add(p *Policy, t *Target) error {
 			r.skip(p, fmt.Sprintf("rules[%d]: %s", i, why))
 		}
 		if policy != nil {
-			rules.Policies[p.key(i)] = policy
+			into.Policies[prefix+p.key(i)] = policy
 		}
 	}
 	return nil

@@ -1,27 +1,30 @@
 package istio
 
 import (
-	"regexp"
 	"strings"
 
 	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
 )
 
-// text matches a value as Istio's API writes it: "*" anything but nothing, "*x" a suffix, "x*" a prefix, else exactly. The
-// prefix stands before the value, save before "*". A suffix behind a prefix is a regular expression; the value in it is
-// quoted, which istiod does not do: there "." in a principal matches any character.
-func text(v, prefix string) *matcherv3.StringMatcher {
+// text matches a value as Istio's API writes it: "*" anything but nothing, "*x" a suffix, "x*" a prefix, else exactly.
+func text(v string) *matcherv3.StringMatcher {
 	switch {
 	case v == "*":
 		return regex(".+")
-	case strings.HasPrefix(v, "*") && prefix == "":
-		return &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_Suffix{Suffix: v[1:]}}
 	case strings.HasPrefix(v, "*"):
-		return regex(prefix + ".*" + regexp.QuoteMeta(v[1:]))
+		return suffix(v[1:])
 	case strings.HasSuffix(v, "*"):
-		return &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_Prefix{Prefix: prefix + v[:len(v)-1]}}
+		return prefix(v[:len(v)-1])
 	}
-	return exact(prefix + v)
+	return exact(v)
+}
+
+func prefix(v string) *matcherv3.StringMatcher {
+	return &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_Prefix{Prefix: v}}
+}
+
+func suffix(v string) *matcherv3.StringMatcher {
+	return &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_Suffix{Suffix: v}}
 }
 
 func exact(v string) *matcherv3.StringMatcher {
@@ -32,7 +35,7 @@ func regex(r string) *matcherv3.StringMatcher {
 	return &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_SafeRegex{SafeRegex: &matcherv3.RegexMatcher{Regex: r}}}
 }
 
-func stringValue(v string) *matcherv3.ValueMatcher { return matchValue(text(v, "")) }
+func stringValue(v string) *matcherv3.ValueMatcher { return matchValue(text(v)) }
 
 func matchValue(m *matcherv3.StringMatcher) *matcherv3.ValueMatcher {
 	return &matcherv3.ValueMatcher{MatchPattern: &matcherv3.ValueMatcher_StringMatch{StringMatch: m}}

@@ -27,7 +27,7 @@ func (t *translator) operation(path string, o *securityv1beta1.Operation) []fiel
 }
 
 // permissionCondition translates a condition on an attribute of what is asked for; ok is false for any other attribute.
-func (t *translator) permissionCondition(path string, c *securityv1beta1.Condition) (f field[*rbacv3.Permission], ok bool, err error) {
+func permissionCondition(path string, c *securityv1beta1.Condition) (f field[*rbacv3.Permission], ok bool) {
 	f = field[*rbacv3.Permission]{path: path, values: c.GetValues(), not: c.GetNotValues()}
 	switch key := c.GetKey(); {
 	case key == "destination.ip":
@@ -36,21 +36,20 @@ func (t *translator) permissionCondition(path string, c *securityv1beta1.Conditi
 		f.match = destinationPort
 	case key == "connection.sni":
 		f.match = func(v string) (*rbacv3.Permission, error) {
-			return &rbacv3.Permission{Rule: &rbacv3.Permission_RequestedServerName{RequestedServerName: text(v, "")}}, nil
+			return &rbacv3.Permission{Rule: &rbacv3.Permission_RequestedServerName{RequestedServerName: text(v)}}, nil
 		}
 	case strings.HasPrefix(key, "experimental.envoy.filters."):
-		filter, name, _ := strings.Cut(strings.TrimPrefix(key, "experimental."), "[")
-		name, found := strings.CutSuffix(name, "]")
-		if !found || name == "" {
-			return f, false, fmt.Errorf("%s.key: %q; want experimental.envoy.filters.<filter>[<key>]", path, key)
-		}
 		f.all = func(values []string) (*rbacv3.Permission, error) {
+			filter, name, ok := strings.Cut(strings.TrimSuffix(strings.TrimPrefix(key, "experimental."), "]"), "[")
+			if !ok {
+				return nil, fmt.Errorf("key %q is not of the form experimental.envoy.filters.<filter>[<key>]", key)
+			}
 			return &rbacv3.Permission{Rule: &rbacv3.Permission_Metadata{Metadata: metadata(filter, []string{name}, filterValue(values))}}, nil
 		}
 	default:
-		return f, false, nil
+		return f, false
 	}
-	return f, true, nil
+	return f, true
 }
 
 // filterValue matches a value of a filter's metadata: "[v]" an element of a list, "v" a string.
@@ -78,15 +77,18 @@ func method(v string) (*rbacv3.Permission, error) {
 	return &rbacv3.Permission{Rule: &rbacv3.Permission_Header{Header: headerMatcher(":method", v)}}, nil
 }
 
+// isTemplate tells whether a path is a template rather than a value with a wildcard at one end.
+func isTemplate(v string) bool { return strings.Contains(v, "{*}") || strings.Contains(v, "{**}") }
+
 func urlPath(v string) (*rbacv3.Permission, error) {
-	if strings.Contains(v, "{*}") || strings.Contains(v, "{**}") {
+	if isTemplate(v) {
 		a, err := anypb.New(&uritemplatev3.UriTemplateMatchConfig{PathTemplate: strings.NewReplacer("{*}", "*", "{**}", "**").Replace(v)})
 		if err != nil {
 			return nil, err
 		}
 		return &rbacv3.Permission{Rule: &rbacv3.Permission_UriTemplate{UriTemplate: &corev3.TypedExtensionConfig{Name: "uri-template", TypedConfig: a}}}, nil
 	}
-	return &rbacv3.Permission{Rule: &rbacv3.Permission_UrlPath{UrlPath: &matcherv3.PathMatcher{Rule: &matcherv3.PathMatcher_Path{Path: text(v, "")}}}}, nil
+	return &rbacv3.Permission{Rule: &rbacv3.Permission_UrlPath{UrlPath: &matcherv3.PathMatcher{Rule: &matcherv3.PathMatcher_Path{Path: text(v)}}}}, nil
 }
 
 func destinationPort(v string) (*rbacv3.Permission, error) {
@@ -105,12 +107,17 @@ func destinationIP(v string) (*rbacv3.Permission, error) {
 	return &rbacv3.Permission{Rule: &rbacv3.Permission_DestinationIp{DestinationIp: c}}, nil
 }
 
-// cidr reads an address or a range.
+// cidr reads an address or a range. The zone of an address is left out.
 func cidr(v string) (*corev3.CidrRange, error) {
-	if a, err := netip.ParseAddr(v); err == nil && a.Zone() == "" {
-		return &corev3.CidrRange{AddressPrefix: a.String(), PrefixLen: wrapperspb.UInt32(uint32(a.BitLen()))}, nil
+	var p netip.Prefix
+	var err error
+	if strings.Contains(v, "/") {
+		p, err = netip.ParsePrefix(v)
+	} else {
+		var a netip.Addr
+		a, err = netip.ParseAddr(v)
+		p = netip.PrefixFrom(a, a.BitLen())
 	}
-	p, err := netip.ParsePrefix(v)
 	if err != nil {
 		return nil, fmt.Errorf("%q is neither an IP address nor a range such as 10.0.0.0/8", v)
 	}
@@ -122,5 +129,5 @@ func headerMatcher(name, v string) *routev3.HeaderMatcher {
 	if v == "*" {
 		return &routev3.HeaderMatcher{Name: name, HeaderMatchSpecifier: &routev3.HeaderMatcher_PresentMatch{PresentMatch: true}}
 	}
-	return &routev3.HeaderMatcher{Name: name, HeaderMatchSpecifier: &routev3.HeaderMatcher_StringMatch{StringMatch: text(v, "")}}
+	return &routev3.HeaderMatcher{Name: name, HeaderMatchSpecifier: &routev3.HeaderMatcher_StringMatch{StringMatch: text(v)}}
 }

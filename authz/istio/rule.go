@@ -18,7 +18,7 @@ type translator struct {
 	target    *Target
 	namespace string
 	allow     bool
-	dropped   []string // what a TCP port cannot see
+	dropped   []string // what istiod leaves out
 }
 
 // field is an attribute with what it must and must not be.
@@ -30,28 +30,30 @@ type field[M any] struct {
 	all         func(values []string) (M, error) // instead of match: one matcher for all values
 }
 
-// errHTTPOnly says that a rule has an attribute which a TCP port does not have.
-var errHTTPOnly = errors.New("HTTP attribute on a TCP port")
+// refusal is an error of ours, as opposed to one of istiod's, on which istiod leaves something out.
+type refusal struct{ error }
 
+func refuse(format string, args ...any) error { return refusal{fmt.Errorf(format, args...)} }
+
+// errLeftOut says that istiod leaves out the whole rule; the reason has been recorded.
+var errLeftOut = errors.New("rule left out")
+
+// rule translates a rule. Nil stands for one that istiod leaves out.
 func (t *translator) rule(r *securityv1beta1.Rule) (*rbacv3.Policy, error) {
-	var permissions []field[*rbacv3.Permission]
-	var principals []field[*rbacv3.Principal]
-	for i, c := range r.GetWhen() {
-		path := fmt.Sprintf("when[%d]", i)
-		if len(c.GetValues())+len(c.GetNotValues()) == 0 {
-			return nil, fmt.Errorf("%s: neither values nor notValues", path)
-		}
-		if f, ok, err := t.permissionCondition(path, c); err != nil {
-			return nil, err
-		} else if ok {
-			permissions = append(permissions, f)
-			continue
-		}
-		f, err := t.principalCondition(path, c)
-		if err != nil {
-			return nil, err
-		}
-		principals = append(principals, f)
+	p, err := t.policy(r)
+	if errors.Is(err, errLeftOut) {
+		return nil, nil
+	}
+	return p, err
+}
+
+func (t *translator) policy(r *securityv1beta1.Rule) (*rbacv3.Policy, error) {
+	if r == nil {
+		return nil, t.leaveOut("null is no rule")
+	}
+	permissions, principals, err := t.conditions(r.GetWhen())
+	if err != nil {
+		return nil, err
 	}
 	out := &rbacv3.Policy{}
 	tos := r.GetTo()
@@ -59,10 +61,8 @@ func (t *translator) rule(r *securityv1beta1.Rule) (*rbacv3.Policy, error) {
 		tos = []*securityv1beta1.Rule_To{nil}
 	}
 	for i, to := range tos {
-		parts, err := alternatives(t, append(t.operation(fmt.Sprintf("to[%d].operation", i), to.GetOperation()), permissions...), orPermissions, notPermission)
-		if errors.Is(err, errHTTPOnly) {
-			return nil, nil // the whole rule goes; it was reported
-		} else if err != nil {
+		parts, err := collect(t, append(t.operation(fmt.Sprintf("to[%d].operation", i), to.GetOperation()), permissions...), orPermissions, notPermission)
+		if err != nil {
 			return nil, err
 		}
 		if len(parts) == 0 {
@@ -75,10 +75,8 @@ func (t *translator) rule(r *securityv1beta1.Rule) (*rbacv3.Policy, error) {
 		froms = []*securityv1beta1.Rule_From{nil}
 	}
 	for i, from := range froms {
-		parts, err := alternatives(t, append(t.source(fmt.Sprintf("from[%d].source", i), from.GetSource()), principals...), orPrincipals, notPrincipal)
-		if errors.Is(err, errHTTPOnly) {
-			return nil, nil
-		} else if err != nil {
+		parts, err := collect(t, append(t.source(fmt.Sprintf("from[%d].source", i), from.GetSource()), principals...), orPrincipals, notPrincipal)
+		if err != nil {
 			return nil, err
 		}
 		if len(parts) == 0 {
@@ -89,60 +87,96 @@ func (t *translator) rule(r *securityv1beta1.Rule) (*rbacv3.Policy, error) {
 	return out, nil
 }
 
-// alternatives turns fields into the parts of an and. On a TCP port a field of HTTP is left out where that makes the policy
-// stricter (DENY, AUDIT), and takes the rule with it where leaving it out would make the policy looser (ALLOW).
-func alternatives[M any](t *translator, fields []field[M], or func([]M) M, not func(M) M) ([]M, error) {
-	var out []M
-	for _, f := range fields {
-		if len(f.values)+len(f.not) == 0 {
-			continue
+// conditions sorts the conditions of a rule into those of what is asked for and of who asks.
+func (t *translator) conditions(when []*securityv1beta1.Condition) ([]field[*rbacv3.Permission], []field[*rbacv3.Principal], error) {
+	var permissions []field[*rbacv3.Permission]
+	var principals []field[*rbacv3.Principal]
+	for i, c := range when {
+		path := fmt.Sprintf("when[%d]", i)
+		if f, ok := permissionCondition(path, c); ok {
+			permissions = append(permissions, f)
+		} else if f, ok := t.principalCondition(path, c); ok {
+			principals = append(principals, f)
+		} else {
+			return nil, nil, t.leaveOut(fmt.Sprintf("%s.key: unknown attribute %q", path, c.GetKey()))
 		}
-		if f.httpOnly && t.target.TCP {
+	}
+	return permissions, principals, nil
+}
+
+func (t *translator) leaveOut(why string) error {
+	t.dropped = append(t.dropped, why+": the rule is left out")
+	return errLeftOut
+}
+
+// collect turns fields into the parts of an and. A value that cannot be translated is left out where that makes the policy
+// stricter (DENY, AUDIT, CUSTOM), and takes the rule with it where leaving it out would make the policy looser (ALLOW). On
+// a TCP port that is so for all attributes of HTTP.
+func collect[M any](t *translator, fields []field[M], or func([]M) M, not func(M) M) ([]M, error) {
+	var out []M
+	for i := range fields {
+		f := &fields[i]
+		if f.httpOnly && t.target.TCP && len(f.values)+len(f.not) > 0 {
 			if t.allow {
 				t.dropped = append(t.dropped, f.path+" is HTTP only: on a TCP port the rule allows nothing")
-				return nil, errHTTPOnly
+				return nil, errLeftOut
 			}
 			t.dropped = append(t.dropped, f.path+" is HTTP only: on a TCP port the rule holds without it")
 			continue
 		}
-		for _, side := range []struct {
-			values []string
-			not    bool
-		}{{f.values, false}, {f.not, true}} {
-			if len(side.values) == 0 {
-				continue
-			}
-			list, err := f.matchers(side.values)
-			if err != nil {
-				return nil, fmt.Errorf("%s: %w", f.path, err)
-			}
-			m := or(list)
-			if side.not {
-				m = not(m)
-			}
-			out = append(out, m)
+		values, err := f.side(t, f.values, or)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, values...)
+		values, err = f.side(t, f.not, or)
+		if err != nil {
+			return nil, err
+		}
+		for _, m := range values {
+			out = append(out, not(m))
 		}
 	}
 	return out, nil
 }
 
-func (f *field[M]) matchers(values []string) ([]M, error) {
+// side is one matcher for the values of one side, or none where there are none left.
+func (f *field[M]) side(t *translator, values []string, or func([]M) M) ([]M, error) {
+	if len(values) == 0 {
+		return nil, nil
+	}
 	if f.all != nil {
 		m, err := f.all(values)
-		return []M{m}, err
-	}
-	var out []M
-	for _, v := range values {
-		if v == "" {
-			return nil, errors.New("an empty value")
-		}
-		m, err := f.match(v)
 		if err != nil {
+			return nil, t.drop(f.path, err)
+		}
+		return []M{m}, nil
+	}
+	var list []M
+	for _, v := range values {
+		m, err := f.match(v)
+		if err == nil {
+			list = append(list, m)
+		} else if err := t.drop(f.path, err); err != nil {
 			return nil, err
 		}
-		out = append(out, m)
 	}
-	return out, nil
+	if len(list) == 0 {
+		return nil, nil
+	}
+	return []M{or(list)}, nil
+}
+
+// drop records a value that istiod leaves out. The error it returns ends the rule.
+func (t *translator) drop(path string, err error) error {
+	if errors.As(err, new(refusal)) {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	if t.allow {
+		return t.leaveOut(fmt.Sprintf("%s: %v", path, err))
+	}
+	t.dropped = append(t.dropped, fmt.Sprintf("%s: %v: the rule holds without it", path, err))
+	return nil
 }
 
 func anyPermission() *rbacv3.Permission {

@@ -1,10 +1,8 @@
 package istio
 
 import (
-	"errors"
 	"fmt"
 	"regexp"
-	"slices"
 	"strings"
 
 	rbacv3 "github.com/envoyproxy/go-control-plane/envoy/config/rbac/v3"
@@ -25,82 +23,92 @@ const (
 // source lists what a `from` says, in the order in which istiod writes it.
 func (t *translator) source(path string, s *securityv1beta1.Source) []field[*rbacv3.Principal] {
 	return []field[*rbacv3.Principal]{
-		{path: path + ".principals", values: t.aliases(s.GetPrincipals()), not: t.aliases(s.GetNotPrincipals()), match: principal},
+		{path: path + ".principals", values: t.aliases(s.GetPrincipals()), not: t.aliases(s.GetNotPrincipals()), match: t.principal},
 		{path: path + ".requestPrincipals", values: s.GetRequestPrincipals(), not: s.GetNotRequestPrincipals(), httpOnly: true, all: requestPrincipals},
 		{path: path + ".serviceAccounts", values: s.GetServiceAccounts(), not: s.GetNotServiceAccounts(), match: t.serviceAccount},
-		{path: path + ".trustDomains", values: s.GetTrustDomains(), not: s.GetNotTrustDomains(), match: trustDomain},
-		{path: path + ".namespaces", values: s.GetNamespaces(), not: s.GetNotNamespaces(), match: namespace},
+		{path: path + ".trustDomains", values: t.expand(s.GetTrustDomains()), not: t.expand(s.GetNotTrustDomains()), match: t.trustDomain},
+		{path: path + ".namespaces", values: s.GetNamespaces(), not: s.GetNotNamespaces(), match: t.sourceNamespace},
 		{path: path + ".remoteIpBlocks", values: s.GetRemoteIpBlocks(), not: s.GetNotRemoteIpBlocks(), match: remoteIP},
 		{path: path + ".ipBlocks", values: s.GetIpBlocks(), not: s.GetNotIpBlocks(), match: sourceIP},
 	}
 }
 
-// principalCondition translates a condition on an attribute of who asks.
-func (t *translator) principalCondition(path string, c *securityv1beta1.Condition) (field[*rbacv3.Principal], error) {
-	f := field[*rbacv3.Principal]{path: path, values: c.GetValues(), not: c.GetNotValues()}
-	claim := func(names ...string) {
-		f.httpOnly = true
-		f.all = func(values []string) (*rbacv3.Principal, error) {
-			return metadataPrincipal(append([]string{jwtPayload}, names...), claimValue(values)), nil
-		}
-	}
+// principalCondition translates a condition on an attribute of who asks; ok is false for one that istiod does not know.
+func (t *translator) principalCondition(path string, c *securityv1beta1.Condition) (f field[*rbacv3.Principal], ok bool) {
+	f = field[*rbacv3.Principal]{path: path, values: c.GetValues(), not: c.GetNotValues()}
 	switch key := c.GetKey(); {
 	case key == "source.ip":
 		f.match = sourceIP
 	case key == "remote.ip":
 		f.match = remoteIP
 	case key == "source.namespace":
-		f.match = namespace
-	case key == "source.serviceAccount":
+		f.match = t.sourceNamespace
+	case key == "source.serviceAccount" && t.target.Version.serviceAccounts():
 		f.match = t.serviceAccount
-	case key == "source.trustDomain":
-		f.match = trustDomain
+	case key == "source.trustDomain" && t.target.Version.trustDomains():
+		f.match, f.values, f.not = t.trustDomain, t.expand(f.values), t.expand(f.not)
 	case key == "source.principal":
-		f.match, f.values, f.not = principal, t.aliases(f.values), t.aliases(f.not)
+		f.match, f.values, f.not = t.principal, t.aliases(f.values), t.aliases(f.not)
 	case key == "request.auth.principal":
 		f.httpOnly, f.all = true, requestPrincipals
 	case key == "request.auth.audiences":
-		claim("aud")
+		f.httpOnly, f.all = true, claim(fixedPath("aud"))
 	case key == "request.auth.presenter":
-		claim("azp")
-	case strings.HasPrefix(key, "request.auth.claims"):
-		names, err := brackets(strings.TrimPrefix(key, "request.auth.claims"))
-		if err != nil {
-			return f, fmt.Errorf("%s.key: %q: %w", path, key, err)
-		}
-		claim(names...)
+		f.httpOnly, f.all = true, claim(fixedPath("azp"))
 	case strings.HasPrefix(key, "request.headers"):
-		names, err := brackets(strings.TrimPrefix(key, "request.headers"))
-		if err == nil && len(names) != 1 {
-			err = errors.New("a header has one name")
-		}
-		if err != nil {
-			return f, fmt.Errorf("%s.key: %q: %w", path, key, err)
-		}
-		f.httpOnly = true
-		f.match = func(v string) (*rbacv3.Principal, error) {
-			return &rbacv3.Principal{Identifier: &rbacv3.Principal_Header{Header: headerMatcher(names[0], v)}}, nil
-		}
+		f.httpOnly, f.match = true, header(strings.TrimPrefix(key, "request.headers"))
+	case strings.HasPrefix(key, "request.auth.claims"):
+		f.httpOnly, f.all = true, claim(func() ([]string, error) { return nestedNames(strings.TrimPrefix(key, "request.auth.claims")) })
 	default:
-		return f, fmt.Errorf("%s.key: unknown attribute %q", path, key)
+		return f, false
 	}
-	return f, nil
+	return f, true
 }
 
-var bracket = regexp.MustCompile(`^\[([^\[\]]+)\]`)
-
-// brackets reads "[a][b]".
-func brackets(s string) ([]string, error) {
-	var out []string
-	for s != "" {
-		m := bracket.FindStringSubmatch(s)
-		if m == nil {
-			break
+// header matches a request header, whose name stands in brackets.
+func header(bracketed string) func(string) (*rbacv3.Principal, error) {
+	return func(v string) (*rbacv3.Principal, error) {
+		name, err := bracketedName(bracketed)
+		if err != nil {
+			return nil, err
 		}
-		out, s = append(out, m[1]), s[len(m[0]):]
+		return &rbacv3.Principal{Identifier: &rbacv3.Principal_Header{Header: headerMatcher(name, v)}}, nil
 	}
-	if s != "" || len(out) == 0 {
-		return nil, errors.New("want a name in brackets after the attribute")
+}
+
+// claim matches a claim of a JWT that is a string or a list of strings.
+func claim(path func() ([]string, error)) func([]string) (*rbacv3.Principal, error) {
+	return func(values []string) (*rbacv3.Principal, error) {
+		names, err := path()
+		if err != nil {
+			return nil, err
+		}
+		return metadataPrincipal(append([]string{jwtPayload}, names...), claimValue(values)), nil
+	}
+}
+
+func fixedPath(names ...string) func() ([]string, error) {
+	return func() ([]string, error) { return names, nil }
+}
+
+// bracketedName reads "[a]". Brackets inside are part of the name.
+func bracketedName(s string) (string, error) {
+	if !strings.HasPrefix(s, "[") || !strings.HasSuffix(s, "]") {
+		return "", fmt.Errorf("%q is not a name in brackets", s)
+	}
+	return strings.TrimPrefix(strings.TrimSuffix(s, "]"), "["), nil
+}
+
+// nestedNames reads "[a][b]", the path of a claim within claims. What is not of that form is one name in brackets.
+func nestedNames(s string) ([]string, error) {
+	var out []string
+	for rest := s; rest != ""; {
+		end := strings.IndexByte(rest, ']')
+		if rest[0] != '[' || end < 0 || strings.Contains(rest[1:end], "[") {
+			name, err := bracketedName(s)
+			return []string{name}, err
+		}
+		out, rest = append(out, rest[1:end]), rest[end+1:]
 	}
 	return out, nil
 }
@@ -111,61 +119,76 @@ func peer(m *matcherv3.StringMatcher) (*rbacv3.Principal, error) {
 	}}}, nil
 }
 
-// principal matches an identity, written without spiffe://.
-func principal(v string) (*rbacv3.Principal, error) { return peer(text(v, spiffe)) }
-
-// name is a namespace or service account with wildcards. Anything that a Kubernetes name cannot hold is refused: istiod
-// puts the text into a regular expression as it is, where "." and "|" would mean more than they say.
-func name(v, wildcard string) (string, error) {
-	for _, c := range v {
-		if c >= 'a' && c <= 'z' || c >= '0' && c <= '9' || c == '-' || c == '*' && wildcard != "" {
-			continue
-		}
-		if c == '.' && wildcard == "" { // a service account may have dots
-			continue
-		}
-		return "", fmt.Errorf("%q is not a name: %q in it", v, c)
+// literal is part of a regular expression that stands for itself. Older versions of istiod write it as it is, and "." and
+// "|" in it mean more than they say; such a value is refused here.
+func literal(v string, quoted bool, since string) (string, error) {
+	q := regexp.QuoteMeta(v)
+	if q != v && !quoted {
+		return "", refuse("%q: this version of istiod puts it into a regular expression without quoting, where it matches other identities too; "+
+			"leave out characters such as \".\", or use istiod %s or later", v, since)
 	}
-	v = strings.ReplaceAll(v, ".", `\.`)
-	return strings.ReplaceAll(v, "*", wildcard), nil
+	return q, nil
 }
 
-func namespace(v string) (*rbacv3.Principal, error) {
-	n, err := name(v, ".*")
-	if err != nil {
-		return nil, err
+// principal matches an identity, written without spiffe://. A suffix behind that prefix is a regular expression.
+func (t *translator) principal(v string) (*rbacv3.Principal, error) {
+	switch {
+	case v == "*":
+		return peer(regex(".+"))
+	case strings.HasPrefix(v, "*"):
+		l, err := literal(v[1:], t.target.Version.quotesAll(), "1.28.7, 1.29.3, 1.30")
+		if err != nil {
+			return nil, err
+		}
+		return peer(regex(spiffe + ".*" + l))
+	case strings.HasSuffix(v, "*"):
+		return peer(prefix(spiffe + v[:len(v)-1]))
 	}
-	return peer(regex(".*/ns/" + n + "/.*"))
+	return peer(exact(spiffe + v))
+}
+
+func (t *translator) sourceNamespace(v string) (*rbacv3.Principal, error) {
+	parts := strings.Split(v, "*")
+	for i := range parts {
+		var err error
+		if parts[i], err = literal(parts[i], t.target.Version.quotesAll(), "1.28.7, 1.29.3, 1.30"); err != nil {
+			return nil, err
+		}
+	}
+	return peer(regex(".*/ns/" + strings.Join(parts, ".*") + "/.*"))
 }
 
 // serviceAccount matches "name" of the policy's own namespace, or "namespace/name".
 func (t *translator) serviceAccount(v string) (*rbacv3.Principal, error) {
+	if !t.target.Version.serviceAccounts() {
+		return nil, refuse("istiod %s does not know this field; it came with 1.25", t.target.Version)
+	}
 	ns, sa, ok := strings.Cut(v, "/")
 	if !ok {
 		ns, sa = t.namespace, v
 	}
-	ns, err := name(ns, "")
+	ns, err := literal(ns, t.target.Version.quotesAccounts(), "1.27.9, 1.28.6, 1.29.2, 1.30")
 	if err != nil {
 		return nil, err
 	}
-	if sa, err = name(sa, ""); err != nil {
+	if sa, err = literal(sa, t.target.Version.quotesAccounts(), "1.27.9, 1.28.6, 1.29.2, 1.30"); err != nil {
 		return nil, err
 	}
 	return peer(regex("spiffe://.+/ns/" + ns + "/(.+/|)sa/" + sa + "(/.+)?"))
 }
 
-func trustDomain(v string) (*rbacv3.Principal, error) {
-	switch {
-	case v == "*":
-		return peer(&matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_Prefix{Prefix: spiffe}})
-	case strings.Contains(v, "*"):
-		parts := strings.Split(v, "*")
-		for i := range parts {
-			parts[i] = regexp.QuoteMeta(parts[i])
-		}
-		return peer(regex(spiffe + strings.Join(parts, "[^/]*") + "/.*"))
+func (t *translator) trustDomain(v string) (*rbacv3.Principal, error) {
+	if !t.target.Version.trustDomains() {
+		return nil, refuse("istiod %s does not know this field; it came with 1.30.2", t.target.Version)
 	}
-	return peer(&matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_Prefix{Prefix: spiffe + v + "/"}})
+	if v == "*" {
+		return peer(prefix(spiffe))
+	}
+	before, after, ok := strings.Cut(v, "*")
+	if !ok {
+		return peer(prefix(spiffe + v + "/"))
+	}
+	return peer(regex(spiffe + regexp.QuoteMeta(before) + "[^/]*" + regexp.QuoteMeta(after) + "/.*"))
 }
 
 func sourceIP(v string) (*rbacv3.Principal, error) {
@@ -184,34 +207,11 @@ func remoteIP(v string) (*rbacv3.Principal, error) {
 	return &rbacv3.Principal{Identifier: &rbacv3.Principal_RemoteIp{RemoteIp: c}}, nil
 }
 
-// aliases writes a principal of one of the mesh's trust domains once for each of them. A trust domain with a wildcard, and
-// one of another mesh, stay as they are.
-func (t *translator) aliases(principals []string) []string {
-	if len(t.target.TrustDomains) == 0 {
-		return principals
-	}
-	var out []string
-	for _, p := range principals {
-		td, rest, ok := strings.Cut(p, "/")
-		// A policy says cluster.local for the mesh's own trust domain, whatever that is called.
-		if !ok || td != "cluster.local" && !slices.Contains(t.target.TrustDomains, td) {
-			out = append(out, p)
-			continue
-		}
-		for _, alias := range t.target.TrustDomains {
-			out = append(out, alias+"/"+rest)
-		}
-	}
-	return out
-}
-
 // requestPrincipals matches "issuer/subject" of a JWT: the last slash divides, since an issuer may be a URL.
 func requestPrincipals(values []string) (*rbacv3.Principal, error) {
+	anything := regex(".+")
 	var out []*rbacv3.Principal
 	for _, v := range values {
-		if v == "" {
-			return nil, errors.New("an empty value")
-		}
 		issuer, subject := v, ""
 		i := strings.LastIndexByte(v, '/')
 		if i >= 0 {
@@ -220,15 +220,19 @@ func requestPrincipals(values []string) (*rbacv3.Principal, error) {
 		iss, sub := exact(issuer), exact(subject)
 		switch {
 		case v == "*":
-			iss, sub = text("*", ""), text("*", "")
-		case strings.HasPrefix(v, "*") && i >= 0:
-			iss = text(issuer, "")
+			iss, sub = anything, anything
+		case strings.HasPrefix(v, "*") && i < 0:
+			iss, sub = anything, suffix(v[1:])
+		case issuer == "*":
+			iss = anything
 		case strings.HasPrefix(v, "*"):
-			iss, sub = text("*", ""), text(v, "")
-		case strings.HasSuffix(v, "*") && i >= 0:
-			sub = text(subject, "")
+			iss = suffix(issuer[1:])
+		case strings.HasSuffix(v, "*") && i < 0:
+			iss, sub = prefix(strings.TrimSuffix(v, "*")), anything
+		case subject == "*":
+			sub = anything
 		case strings.HasSuffix(v, "*"):
-			iss, sub = text(v, ""), text("*", "")
+			sub = prefix(strings.TrimSuffix(subject, "*"))
 		}
 		out = append(out, &rbacv3.Principal{Identifier: &rbacv3.Principal_AndIds{AndIds: &rbacv3.Principal_Set{Ids: []*rbacv3.Principal{
 			metadataPrincipal([]string{jwtPayload, "iss"}, matchValue(iss)), metadataPrincipal([]string{jwtPayload, "sub"}, matchValue(sub)),

@@ -21,16 +21,16 @@ func (s *stack) explain(x *exchange) string {
 	if err != nil {
 		return err.Error()
 	}
-	filters, err := rules.Filters()
+	chain, err := rules.Chain()
 	if err != nil {
 		return err.Error()
 	}
-	if len(filters) == 0 {
+	if len(chain) == 0 {
 		return "no policy applies to " + x.service.Name
 	}
 	req := x.request()
 	var b strings.Builder
-	for _, f := range filters {
+	for _, f := range chain {
 		if f.Enforced != nil {
 			d := f.Enforced.Explain(req)
 			writeExplanation(&b, d)

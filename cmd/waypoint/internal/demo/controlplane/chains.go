@@ -59,9 +59,7 @@ func (b *builder) tcpFilters(cluster string, rules *istio.Rules) []*listenerv3.F
 	out := []*listenerv3.Filter{b.filter("istio.metadata_exchange", b.typedStruct("envoy.tcp.metadataexchange.config.MetadataExchange", map[string]any{
 		"protocol": "istio-peer-exchange", "enable_discovery": true,
 	}))}
-	for _, r := range rules.Network() {
-		out = append(out, b.filter("envoy.filters.network.rbac", r))
-	}
+	out = append(out, rules.NetworkFilters()...)
 	return append(out, b.filter("istio.stats", statistics()), b.filter("envoy.filters.network.tcp_proxy", &tcpproxyv3.TcpProxy{
 		StatPrefix: cluster, ClusterSpecifier: &tcpproxyv3.TcpProxy_Cluster{Cluster: cluster}, AccessLog: b.accessLog(),
 	}))
@@ -77,11 +75,7 @@ func (b *builder) connectAuthority() *listenerv3.Filter {
 
 // httpManager is the HCM of a port. Its filters stand in istiod's order.
 func (b *builder) httpManager(port uint16, routes *routev3.RouteConfiguration, rules *istio.Rules) *hcmv3.HttpConnectionManager {
-	var filters []*hcmv3.HttpFilter
-	for _, r := range rules.HTTP() {
-		filters = append(filters, b.httpFilter("envoy.filters.http.rbac", r))
-	}
-	filters = append(filters,
+	filters := append(rules.HTTPFilters(),
 		b.httpFilter("envoy.filters.http.grpc_stats", &grpcstatsv3.FilterConfig{
 			EmitFilterState: true, PerMethodStatSpecifier: &grpcstatsv3.FilterConfig_StatsForAllMethods{StatsForAllMethods: wrapperspb.Bool(false)},
 		}),

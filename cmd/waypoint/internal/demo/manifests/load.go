@@ -257,6 +257,9 @@ func (r *reader) checkPolicies() []error {
 			}
 			errs = append(errs, fmt.Errorf("%s: %s", at, why))
 		}
+		for _, n := range rules.Notes {
+			errs = append(errs, fmt.Errorf("%s: %s", at, n.Text))
+		}
 	}
 	return errs
 }
