@@ -1,7 +1,7 @@
 package istio
 
-// Mesh is what is known around the policies: enough to tell who enforces them. Fill it from the objects of a cluster;
-// [UseWaypoint] and [ModeOf] read the labels that matter.
+// Mesh is what is known around the policies: enough to tell who enforces them. Package authz/x/manifest fills it from the
+// objects of a cluster.
 type Mesh struct {
 	// RootNamespace of the mesh; default istio-system.
 	RootNamespace string
@@ -36,7 +36,7 @@ type Service struct {
 	// Headless is true for clusterIP: None. Its clients dial the addresses of pods.
 	Headless bool
 	// Waypoint that its traffic is led through; nil for none. Its own label istio.io/use-waypoint counts, else its
-	// namespace's (see UseWaypoint).
+	// namespace's.
 	Waypoint *Object
 }
 

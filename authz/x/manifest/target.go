@@ -54,11 +54,6 @@ func (s *Set) Target(c Choice) (Target, error) {
 			return t, err
 		}
 	}
-	for _, w := range s.Mesh.Gateways {
-		if w.Namespace == t.Gateway.Namespace && w.Name == t.Gateway.Name {
-			t.GatewayClass = w.Class
-		}
-	}
 	return t, nil
 }
 
