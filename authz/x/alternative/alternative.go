@@ -129,29 +129,34 @@ func (a *Alternative) Dimensions() []Dimension {
 	return out
 }
 
-// Matcher compiles the alternative alone: Decide on it tells whether a request matches, whatever the policy's action.
-func (a *Alternative) Matcher(t istio.Target) (*authz.PolicySet, error) {
-	return matcher(a.policy.Namespace, a.rule, t)
+// Matcher tells whether requests match. It is immutable.
+type Matcher struct{ set *authz.PolicySet }
+
+// Match reports whether a request matches.
+func (m Matcher) Match(r *authz.Request) bool { return m.set.Decide(r).Policy != "" }
+
+// Matcher compiles the alternative alone, as its policy's action reads attributes that are not certain.
+func (a *Alternative) Matcher(t istio.Target) (Matcher, error) {
+	return matcher(a.policy.Namespace, a.rule, a.Action(), t)
 }
 
-// matcher compiles a rule as the only one of an ALLOW policy that applies to the target.
-func matcher(namespace string, rule *securityv1beta1.Rule, t istio.Target) (*authz.PolicySet, error) {
+// matcher compiles a rule as the only one of a policy that applies to the target. Every action but ALLOW matches as DENY does.
+func matcher(namespace string, rule *securityv1beta1.Rule, action securityv1beta1.AuthorizationPolicy_Action, t istio.Target) (Matcher, error) {
 	const name = "alternative"
+	if action != securityv1beta1.AuthorizationPolicy_ALLOW {
+		action = securityv1beta1.AuthorizationPolicy_DENY
+	}
 	only := istio.Policy{Namespace: namespace, Name: name, Spec: &securityv1beta1.AuthorizationPolicy{
-		TargetRefs: targetService(name), Rules: []*securityv1beta1.Rule{rule},
+		TargetRefs: targetService(name), Action: action, Rules: []*securityv1beta1.Rule{rule},
 	}}
 	t.Objects = []istio.Object{{Kind: "Service", Namespace: namespace, Name: name}}
 	rules, err := istio.Compile([]istio.Policy{only}, t)
 	if err != nil {
-		return nil, err
+		return Matcher{}, err
 	}
 	chain, err := rules.Chain()
-	if err != nil {
-		return nil, err
+	if err != nil || len(chain) == 0 { // on a TCP port nothing is left of an ALLOW rule with HTTP attributes
+		return Matcher{}, err
 	}
-	if len(chain) == 0 {
-		// On a TCP port nothing is left of an ALLOW rule with HTTP attributes.
-		return authz.Compile(authz.Allow, nil)
-	}
-	return chain[0].Enforced, nil
+	return Matcher{chain[0].Enforced}, nil
 }

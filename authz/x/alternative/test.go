@@ -8,7 +8,6 @@ import (
 	securityv1beta1 "istio.io/api/security/v1beta1"
 	typev1beta1 "istio.io/api/type/v1beta1"
 
-	"github.com/gowaypoint/gowaypoint/authz"
 	"github.com/gowaypoint/gowaypoint/authz/istio"
 )
 
@@ -162,8 +161,8 @@ func DimensionOf(key string) Dimension {
 	return Dimension{Unknown, key}
 }
 
-// Matcher compiles tests, all of which have to hold, as they would be in a policy of the namespace.
-func Matcher(tests []Test, namespace string, t istio.Target) (*authz.PolicySet, error) {
+// Compile compiles tests, all of which have to hold, as they would be in an ALLOW policy of the namespace.
+func Compile(tests []Test, namespace string, t istio.Target) (Matcher, error) {
 	rule := &securityv1beta1.Rule{}
 	source, operation := &securityv1beta1.Source{}, &securityv1beta1.Operation{}
 	for _, test := range tests {
@@ -177,7 +176,7 @@ func Matcher(tests []Test, namespace string, t istio.Target) (*authz.PolicySet, 
 			rule.When = append(rule.When, &securityv1beta1.Condition{Key: test.Name, Values: test.Values, NotValues: test.Not})
 		}
 	}
-	return matcher(namespace, rule, t)
+	return matcher(namespace, rule, securityv1beta1.AuthorizationPolicy_ALLOW, t)
 }
 
 func find(pairs []pair, t Test) (pair, bool) {

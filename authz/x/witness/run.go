@@ -120,7 +120,7 @@ func (s *search) avoid(q query.Query, keep []*part, against func(*part) bool) (q
 		clear := true
 		r, err := q.Request(s.options.Paths)
 		for _, o := range s.all {
-			if err != nil || isOneOf(o, keep) || !against(o) || !s.ask() || !o.matcher.Decide(r).Allowed {
+			if err != nil || isOneOf(o, keep) || !against(o) || !s.ask() || !o.matcher.Match(r) {
 				continue
 			}
 			clear = false

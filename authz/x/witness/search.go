@@ -6,7 +6,6 @@ import (
 
 	securityv1beta1 "istio.io/api/security/v1beta1"
 
-	"github.com/gowaypoint/gowaypoint/authz"
 	"github.com/gowaypoint/gowaypoint/authz/x/alternative"
 	"github.com/gowaypoint/gowaypoint/authz/x/query"
 )
@@ -28,18 +27,18 @@ type search struct {
 // part is an alternative, ready to be asked.
 type part struct {
 	alternative.Alternative
-	matcher *authz.PolicySet
+	matcher alternative.Matcher
 	axes    []*axis
 }
 
 // axis is what an alternative asks about one dimension.
 type axis struct {
 	dimension alternative.Dimension
-	matcher   *authz.PolicySet
-	clauses   []*authz.PolicySet // one for each list of values or of values that must not be
-	values    []value            // that its constants suggest
-	good      []value            // those that pass
-	passed    map[string]bool    // by the id of a value: whether it passes
+	matcher   alternative.Matcher
+	clauses   []alternative.Matcher // one for each list of values or of values that must not be
+	values    []value               // that its constants suggest
+	good      []value               // those that pass
+	passed    map[string]bool       // by the id of a value: whether it passes
 }
 
 func newSearch(alternatives []alternative.Alternative, o Options) (*search, error) {
@@ -131,7 +130,7 @@ func (s *search) compile(p *part) error {
 	target := s.options.Target
 	namespace := p.Object().Namespace
 	var err error
-	if p.matcher, err = alternative.Matcher(p.Tests, namespace, target); err != nil {
+	if p.matcher, err = alternative.Compile(p.Tests, namespace, target); err != nil {
 		return err
 	}
 	for _, d := range p.Dimensions() {
@@ -154,13 +153,13 @@ func (s *search) compile(p *part) error {
 			}
 		}
 		s.found.Coverage.Clauses += len(clauses)
-		if x.matcher, err = alternative.Matcher(own, namespace, target); err != nil {
+		if x.matcher, err = alternative.Compile(own, namespace, target); err != nil {
 			return err
 		}
 		for _, c := range clauses {
 			m := x.matcher
 			if len(clauses) > 1 {
-				if m, err = alternative.Matcher([]alternative.Test{c}, namespace, target); err != nil {
+				if m, err = alternative.Compile([]alternative.Test{c}, namespace, target); err != nil {
 					return err
 				}
 			}
@@ -178,7 +177,7 @@ func (s *search) compile(p *part) error {
 }
 
 // passes reports whether a value of one dimension passes a matcher that asks about this dimension alone.
-func (s *search) passes(m *authz.PolicySet, d alternative.Dimension, v value) bool {
+func (s *search) passes(m alternative.Matcher, d alternative.Dimension, v value) bool {
 	q := s.defaults
 	put(&q, d, v)
 	return s.matches(m, &q)
@@ -194,9 +193,9 @@ func (s *search) accepts(x *axis, v value) bool {
 	return ok
 }
 
-func (s *search) matches(m *authz.PolicySet, q *query.Query) bool {
+func (s *search) matches(m alternative.Matcher, q *query.Query) bool {
 	r, err := q.Request(s.options.Paths)
-	return err == nil && m.Decide(r).Allowed
+	return err == nil && m.Match(r)
 }
 
 // axis returns what a part asks about a dimension, nil for nothing.
