@@ -2,6 +2,7 @@ package policytest
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -282,11 +283,10 @@ func (p *parser) client(n *yaml.Node, at string) client {
 		return c
 	}
 	if name != "nobody" && !strings.Contains(name, "/") {
-		known := []string{"nobody"}
-		for k := range p.clients {
-			known = append(known, k)
+		known := slices.Sorted(maps.Keys(p.clients))
+		if !slices.Contains(known, "nobody") {
+			known = append(known, "nobody")
 		}
-		slices.Sort(known)
 		p.fail(n, at, "client %q is not defined; there are %s", name, strings.Join(known, ", "))
 		return client{}
 	}

@@ -8,6 +8,7 @@ import (
 	"github.com/gowaypoint/gowaypoint/authz"
 	"github.com/gowaypoint/gowaypoint/authz/istio"
 	"github.com/gowaypoint/gowaypoint/authz/pathnorm"
+	"github.com/gowaypoint/gowaypoint/authz/x/query"
 )
 
 var zeroPaths = pathnorm.None
@@ -210,7 +211,7 @@ func evidence(reasons []authz.Reason) string {
 	}
 	var parts []string
 	for _, r := range reasons {
-		parts = append(parts, r.Attribute+" "+r.Got)
+		parts = append(parts, query.Attribute(r.Attribute)+" "+r.Got)
 	}
 	return strings.Join(parts, ", ")
 }
@@ -218,7 +219,7 @@ func evidence(reasons []authz.Reason) string {
 func wanted(reasons []authz.Reason) string {
 	var parts []string
 	for _, r := range reasons {
-		parts = append(parts, r.String())
+		parts = append(parts, query.Reason(r))
 	}
 	return strings.Join(parts, "; ")
 }
