@@ -32,7 +32,7 @@ func (l *linter) action(p *policy) {
 	switch {
 	case p.action() == securityv1beta1.AuthorizationPolicy_AUDIT:
 		l.report(p, "audit-alone", "spec.action", "AUDIT neither allows nor denies; it marks requests for the access log, and that needs an access log with a filter that reads the mark", "use the annotation istio.io/dry-run to try a policy out")
-	case p.allows() && len(p.Spec.GetRules()) > 0 && !p.written("spec.action"):
+	case p.allows() && len(p.Spec.GetRules()) > 0 && !p.Has("spec.action"):
 		for _, word := range []string{"deny", "block", "forbid", "reject"} {
 			if slices.Contains(strings.FieldsFunc(p.Name, func(r rune) bool { return r == '-' || r == '.' || r == '_' }), word) {
 				l.report(p, "name-says-deny", "spec", "there is no action, so it is ALLOW: what the rules match is allowed, and everything else denied", "write action: DENY, or rename the policy")
@@ -40,11 +40,6 @@ func (l *linter) action(p *policy) {
 			}
 		}
 	}
-}
-
-// written reports whether a field stands in the input. A field that is not there has the place of the one above.
-func (p *policy) written(field string) bool {
-	return p.Has(field)
 }
 
 // dashes looks for a rule that fell apart: neighbours of which one has only from and the other only to or when.
@@ -131,7 +126,9 @@ func (pr prover) contradiction(a *alternative.Alternative) (why, field string) {
 				continue
 			}
 			excluded := all(t.Values, func(v string) bool {
-				return some(o.Not, func(n string) bool { return sameForm(t, o, a, a) && covers(t.Dimension, n, v) || pr.excluded(t, o, a, n, v) })
+				return some(o.Not, func(n string) bool {
+					return sameForm(t, o, a, a) && covers(t.Dimension, n, v) || pr.excluded(t, o, a, n, v)
+				})
 			})
 			if excluded && (single(t.Dimension) || i == j) && len(o.Not) > 0 {
 				return fmt.Sprintf("every value of %s (%s) is excluded by %s", t.Name, quoted(t.Values), notName(o)), o.NotField
@@ -144,7 +141,9 @@ func (pr prover) contradiction(a *alternative.Alternative) (why, field string) {
 	return "", ""
 }
 
-func notName(t *alternative.Test) string { return t.NotField[strings.LastIndexByte(t.NotField, '.')+1:] }
+func notName(t *alternative.Test) string {
+	return t.NotField[strings.LastIndexByte(t.NotField, '.')+1:]
+}
 
 // excluded reports whether the one identity v is excluded by n of another form: a principal by its namespace.
 func (pr prover) excluded(t, o *alternative.Test, a *alternative.Alternative, n, v string) bool {

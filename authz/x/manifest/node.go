@@ -61,7 +61,13 @@ func (n *node) str(name string) string {
 
 // line of the deepest part of the path that is there. A path is like spec.rules[0].to or metadata.labels[app.kubernetes.io/name].
 func (n *node) lineOf(path string) int {
-	line := n.line
+	line, _ := n.find(path)
+	return line
+}
+
+// find is lineOf, and tells whether the whole path is there.
+func (n *node) find(path string) (line int, there bool) {
+	line = n.line
 	for n != nil && path != "" {
 		var step string
 		if path[0] == '[' {
@@ -84,7 +90,7 @@ func (n *node) lineOf(path string) int {
 		}
 		n = next
 	}
-	return line
+	return line, n != nil && path == ""
 }
 
 func (n *node) child(step string) (*node, int) {

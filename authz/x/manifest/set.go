@@ -63,6 +63,15 @@ func (o origin) At(field string) Place {
 	return p
 }
 
+// Has tells whether a field is written.
+func (o origin) Has(field string) bool {
+	if o.root == nil {
+		return false
+	}
+	_, there := o.root.find(field)
+	return there
+}
+
 // IstioPolicies are the policies as package istio takes them.
 func (s *Set) IstioPolicies() []istio.Policy {
 	out := make([]istio.Policy, len(s.Policies))
