@@ -1,112 +1,149 @@
 package istio
 
-// Mesh is what is known around the policies: enough to tell who enforces them. Package authz/x/manifest fills it from the
-// objects of a cluster.
-type Mesh struct {
-	// RootNamespace of the mesh; default istio-system.
-	RootNamespace string
-	// Version of istiod; default the newest.
-	Version Version
-	// Partial says that there may be more objects than are listed here: what a policy names and the mesh does not list is
-	// then reported as Enforcement.Unknown and not as a mistake. Without it, what is not listed does not exist.
-	Partial   bool
-	Gateways  []Gateway
-	Services  []Service
-	Workloads []Workload
-}
+import (
+	"fmt"
+	"slices"
+	"strconv"
 
-// Gateway is a Gateway object: a waypoint, or an ingress or egress gateway.
-type Gateway struct {
-	Namespace, Name string
-	// Class is spec.gatewayClassName; default istio-waypoint. A gateway of any other class is not a waypoint.
-	Class string
-	// For is the label istio.io/waypoint-for of a waypoint: service (default), workload, all or none.
-	For string
-	// ServiceAccount that the gateway runs as; default Name.
-	ServiceAccount string
-}
-
-// Service is a Service or ServiceEntry.
-type Service struct {
-	Object
-	// Selector picks its workloads by label; a ServiceEntry's workloadSelector.
-	Selector map[string]string
-	// Ports by number.
-	Ports []Port
-	// Headless is true for clusterIP: None. Its clients dial the addresses of pods.
-	Headless bool
-	// Waypoint that its traffic is led through; nil for none. Its own label istio.io/use-waypoint counts, else its
-	// namespace's.
-	Waypoint *Object
-}
-
-// Port of a Service.
-type Port struct {
-	Number uint16
-	// HTTP is true where the protocol is declared as HTTP, HTTP/2 or gRPC, or is sniffed.
-	HTTP bool
-}
-
-// Workload is a pod, or the pods of a Deployment.
-type Workload struct {
-	Namespace, Name string
-	Labels          map[string]string
-	ServiceAccount  string
-	Mode            Mode
-	// Waypoint that traffic to its own address is led through; nil for none. Its own label istio.io/use-waypoint counts,
-	// else its namespace's; and only a waypoint that is for workloads.
-	Waypoint *Object
-}
-
-// Mode is how a workload takes part in the mesh.
-type Mode uint8
-
-// The modes of a workload.
-const (
-	NotInMesh  Mode = iota // neither sidecar nor ztunnel
-	Ambient                // its node's ztunnel enforces what it can
-	HasSidecar             // its sidecar enforces
+	securityv1beta1 "istio.io/api/security/v1beta1"
 )
 
-// Enforcer is what enforces a policy.
-type Enforcer uint8
+// gatewayNameLabel is on the pods of a Gateway, of whatever class.
+const gatewayNameLabel = "gateway.networking.k8s.io/gateway-name"
 
-// The enforcers.
-const (
-	ByNobody   Enforcer = iota
-	ByZtunnel           // L4 attributes only
-	ByWaypoint          // L4 and L7
-	BySidecar           // L4 and L7
-	ByGateway           // an ingress or egress gateway; L4 and L7
-)
-
-// Enforcement says who enforces a policy.
-type Enforcement struct {
-	Policy Object // Kind AuthorizationPolicy
-	// By is every enforcer with what it guards; empty when nobody enforces the policy.
-	By []EnforcedBy
-	// Unknown is what the answer depends on and a Partial mesh does not say.
-	Unknown []Object
-	// Traps are what is likely not meant, the gravest first.
-	Traps []Trap
+// WhoEnforces tells who enforces a policy, and what is likely not meant. It does not check the policy itself: Compile does.
+//
+// It takes istiod's settings as they are by default. With ENABLE_LAYERED_WAYPOINT_AUTHORIZATION_POLICIES a waypoint also
+// enforces, for connections to itself and without HTTP attributes, the policies that select its pod.
+func (m *Mesh) WhoEnforces(p *Policy) Enforcement {
+	e := &enquiry{mesh: m, policy: p, version: m.Version.resolve(), root: m.RootNamespace}
+	if e.root == "" {
+		e.root = "istio-system"
+	}
+	e.out.Policy = Object{Group: "security.istio.io", Kind: "AuthorizationPolicy", Namespace: p.Namespace, Name: p.Name}
+	if len(targetRefs(p.Spec)) > 0 {
+		e.attached()
+	} else {
+		e.selected()
+	}
+	e.everywhere()
+	slices.SortStableFunc(e.out.Traps, func(a, b Trap) int { return slices.Index(gravity, a.ID) - slices.Index(gravity, b.ID) })
+	return e.out
 }
 
-// EnforcedBy is one enforcer.
-type EnforcedBy struct {
-	Enforcer Enforcer
-	Name     Object // the gateway; or the workload whose ztunnel or sidecar it is
-	Guards   Object // the Service, ServiceEntry or workload; Kind Gateway for everything behind one
-	// L7 tells whether the enforcer sees HTTP attributes on at least one port. On other ports a rule with HTTP attributes
-	// allows nothing (ALLOW) or holds without them (DENY, AUDIT).
-	L7 bool
+// enquiry is the question about one policy.
+type enquiry struct {
+	mesh    *Mesh
+	policy  *Policy
+	version Version
+	root    string
+	out     Enforcement
 }
 
-// Trap is a known mistake.
-type Trap struct {
-	// ID is stable, such as "selector-behind-waypoint".
-	ID string
-	// Field of the policy that it is about, such as "rules[0].to[0].operation.methods"; "" for the policy as a whole.
-	Field string
-	// Text says what happens, Fix what to write instead. Both are sentences for somebody who does not know Envoy.
-	Text, Fix string
+func (e *enquiry) action() securityv1beta1.AuthorizationPolicy_Action {
+	return e.policy.Spec.GetAction()
+}
+
+func (e *enquiry) allows() bool { return e.action() == securityv1beta1.AuthorizationPolicy_ALLOW }
+
+// dryRun tells whether the policy is only to be evaluated.
+func (e *enquiry) dryRun() bool {
+	dry, _ := strconv.ParseBool(e.policy.Annotations[DryRun]) // anything else counts as false
+	return dry
+}
+
+func (e *enquiry) by(who Enforcer, name, guards Object, l7 bool) {
+	b := EnforcedBy{Enforcer: who, Name: name, Guards: guards, L7: l7}
+	if !slices.Contains(e.out.By, b) {
+		e.out.By = append(e.out.By, b)
+	}
+}
+
+func (e *enquiry) unknown(o Object) {
+	if !slices.Contains(e.out.Unknown, o) {
+		e.out.Unknown = append(e.out.Unknown, o)
+	}
+}
+
+func (g *Gateway) object() Object {
+	return Object{Group: gatewayGroup, Kind: "Gateway", Namespace: g.Namespace, Name: g.Name}
+}
+
+func (w *Workload) object() Object {
+	return Object{Kind: "Workload", Namespace: w.Namespace, Name: w.Name}
+}
+
+func (g *Gateway) isWaypoint() bool { return g.Class == "" || g.Class == WaypointClass }
+
+// takes tells whether a waypoint is for traffic of a kind: service or workload.
+func (g *Gateway) takes(traffic string) bool {
+	switch g.For {
+	case "", "service":
+		return traffic == "service"
+	case "all":
+		return true
+	}
+	return g.For == traffic
+}
+
+// identity is the SPIFFE identity of a gateway, without its trust domain.
+func (g *Gateway) identity() (namespace, account string) {
+	if g.ServiceAccount == "" {
+		return g.Namespace, g.Name
+	}
+	return g.Namespace, g.ServiceAccount
+}
+
+// principal is the identity as a policy writes it in a mesh whose trust domain has no other name.
+func (g *Gateway) principal() string {
+	ns, sa := g.identity()
+	return fmt.Sprintf("cluster.local/ns/%s/sa/%s", ns, sa)
+}
+
+func (m *Mesh) gateway(namespace, name string) *Gateway {
+	for i := range m.Gateways {
+		if g := &m.Gateways[i]; g.Namespace == namespace && g.Name == name {
+			return g
+		}
+	}
+	return nil
+}
+
+// waypointOf is the waypoint that a service's traffic is led through; nil where it is not.
+func (m *Mesh) waypointOf(s *Service) *Gateway {
+	if s.Waypoint == nil {
+		return nil
+	}
+	g := m.gateway(s.Waypoint.Namespace, s.Waypoint.Name)
+	if g == nil || !g.isWaypoint() || !g.takes("service") {
+		return nil
+	}
+	return g
+}
+
+// selects tells whether a service picks a workload.
+func (s *Service) selects(w *Workload) bool {
+	return s.Namespace == w.Namespace && len(s.Selector) > 0 && subset(s.Selector, w.Labels)
+}
+
+// subset tells whether the labels have all that the selector wants.
+func subset(selector, labels map[string]string) bool {
+	for k, v := range selector {
+		if got, ok := labels[k]; !ok || got != v {
+			return false
+		}
+	}
+	return true
+}
+
+// ports sorts a service's ports by what a waypoint sees on them.
+func (s *Service) ports() (http, tcp []uint16) {
+	for _, p := range s.Ports {
+		if p.HTTP {
+			http = append(http, p.Number)
+		} else {
+			tcp = append(tcp, p.Number)
+		}
+	}
+	return http, tcp
 }
