@@ -36,6 +36,9 @@ type Header struct {
 	Invert bool
 	// MissingIsEmpty tests an absent header as if it were empty.
 	MissingIsEmpty bool
+	// Joined is for Envoy's matcher trees, which see several values joined with commas: to match certainly, the joined value
+	// has to match as well as each of them.
+	Joined bool
 }
 
 // HeaderTest is the kind of test that a [Header] makes.
@@ -74,12 +77,44 @@ const (
 // DestinationPort tests that From <= port < To.
 type DestinationPort struct{ From, To uint32 }
 
+// AddressText tests the text of an address, such as "10.0.0.1" or "2001:db8::1".
+type AddressText struct {
+	Of Address
+	// Port tests the port instead, in decimal. Of must be DestinationIP: no other port is known.
+	Port    bool
+	Pattern Pattern
+}
+
 // ServerName tests the SNI, which is empty when there was none.
 type ServerName struct{ Pattern Pattern }
 
 // Authenticated tests the certificate of the TLS peer: one of its URI SANs, else one of its DNS SANs, else its
 // subject matches. A nil Pattern asks only that there is a certificate.
 type Authenticated struct{ Pattern *Pattern }
+
+// Certificate tests names in the verified certificate of the TLS peer. Without TLS it does not match.
+type Certificate struct {
+	Names CertificateNames
+	// Joined tests the names joined with commas, as Envoy's matcher trees do, instead of each of them. The authority that
+	// signed the certificate chose them, so they are one plain value.
+	Joined bool
+	// Pattern is the test. AnyName has none.
+	Pattern Pattern
+	// Host, when not empty, is the test in place of Pattern: a DNS name that is this host's, perhaps by a wildcard in its
+	// first label, such as *.example.com or w*.example.com.
+	Host string
+}
+
+// CertificateNames says which names of a certificate are meant.
+type CertificateNames uint8
+
+// The names of a certificate.
+const (
+	AnyName  CertificateNames = iota // asks only that there is a certificate
+	URINames                         // [Peer].URISANs
+	DNSNames                         // [Peer].DNSSANs
+	Subject                          // [Peer].Subject
+)
 
 // FilterStateIs tests an object in filter state by its string form. An absent key does not match.
 type FilterStateIs struct {
@@ -113,8 +148,10 @@ func (*Path) clause()            {}
 func (*URITemplate) clause()     {}
 func (*IP) clause()              {}
 func (*DestinationPort) clause() {}
+func (*AddressText) clause()     {}
 func (*ServerName) clause()      {}
 func (*Authenticated) clause()   {}
+func (*Certificate) clause()     {}
 func (*FilterStateIs) clause()   {}
 func (*FilterStateIP) clause()   {}
 func (*MetadataIs) clause()      {}

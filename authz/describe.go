@@ -21,26 +21,24 @@ func (e *evaluation) describe(c Clause) Reason {
 	case *URITemplate:
 		return Reason{Attribute: "path", Wanted: "template " + c.Template.String(), Got: quoteIf(e.path, e.hasPath)}
 	case *IP:
-		name := [...]string{SourceIP: "source", DirectRemoteIP: "direct remote", RemoteIP: "remote", DestinationIP: "destination"}[c.Of]
-		got := "unknown"
-		if addr := e.address(c.Of); addr.IsValid() {
-			got = addr.Unmap().String()
-		}
-		return Reason{Attribute: name + " address", Wanted: c.Range.String(), Got: got}
+		return Reason{Attribute: c.Of.String() + " address", Wanted: c.Range.String(), Got: e.addressGot(c.Of)}
 	case *DestinationPort:
 		wanted := strconv.FormatUint(uint64(c.From), 10)
 		if c.To != c.From+1 {
 			wanted = fmt.Sprintf("from %d to below %d", c.From, c.To)
 		}
-		got := "unknown"
-		if e.request.Destination.Addr().IsValid() {
-			got = strconv.Itoa(int(e.request.Destination.Port()))
+		return Reason{Attribute: "destination port", Wanted: wanted, Got: e.portGot()}
+	case *AddressText:
+		if c.Port {
+			return Reason{Attribute: "destination port", Wanted: c.Pattern.String(), Got: e.portGot()}
 		}
-		return Reason{Attribute: "destination port", Wanted: wanted, Got: got}
+		return Reason{Attribute: c.Of.String() + " address", Wanted: c.Pattern.String(), Got: e.addressGot(c.Of)}
 	case *ServerName:
 		return Reason{Attribute: "server name", Wanted: c.Pattern.String(), Got: strconv.Quote(e.request.ServerName)}
 	case *Authenticated:
 		return e.describePeer(c)
+	case *Certificate:
+		return e.describeCertificate(c)
 	case *FilterStateIs:
 		v, ok := e.filterState(c.Key)
 		return Reason{Attribute: "filter state " + c.Key, Wanted: c.Pattern.String(), Got: quoteIf(v, ok)}
@@ -70,6 +68,20 @@ func (e *evaluation) describePeer(c *Authenticated) Reason {
 		f.Got = fmt.Sprintf("%q", append(slices.Concat(peer.URISANs, peer.DNSSANs), peer.Subject))
 	}
 	return f
+}
+
+func (e *evaluation) addressGot(of Address) string {
+	if addr := e.address(of); addr.IsValid() {
+		return addr.Unmap().String()
+	}
+	return "unknown"
+}
+
+func (e *evaluation) portGot() string {
+	if e.request.Destination.Addr().IsValid() {
+		return strconv.Itoa(int(e.request.Destination.Port()))
+	}
+	return "unknown"
 }
 
 func (e *evaluation) headerValues(name string) string {

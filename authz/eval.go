@@ -60,10 +60,14 @@ func (e *evaluation) holds(c Clause, r reading) bool {
 		return within(e.address(c.Of), c.Range, r)
 	case *DestinationPort:
 		return e.port(c, r)
+	case *AddressText:
+		return e.addressText(c, r)
 	case *ServerName:
 		return c.Pattern.match(e.request.ServerName, r)
 	case *Authenticated:
 		return e.authenticated(c, r)
+	case *Certificate:
+		return e.certificate(c, r)
 	case *FilterStateIs:
 		v, ok := e.filterState(c.Key)
 		return ok && c.Pattern.match(v, r)

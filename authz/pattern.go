@@ -1,6 +1,9 @@
 package authz
 
 import (
+	"fmt"
+	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -12,6 +15,8 @@ type Pattern struct {
 	fold  bool   // compare ASCII letters without case
 	text  string // lower case when fold is set
 	regex *regex // for opRegex
+	// ranges is for opAddress.
+	ranges []netip.Prefix
 }
 
 type patternOp uint8
@@ -22,6 +27,7 @@ const (
 	opSuffix
 	opContains
 	opRegex
+	opAddress
 )
 
 // Exact matches the whole string.
@@ -47,10 +53,16 @@ func Regex(expr string) (Pattern, error) {
 	return Pattern{op: opRegex, text: expr, regex: x}, nil
 }
 
+// AddressIn matches the text of an IP address in one of the ranges. Whether ::ffff:10.0.0.1 is also 10.0.0.1 is for
+// whoever reads the text to say: it certainly matches only if it does so both ways, and possibly if it does in one.
+func AddressIn(ranges ...netip.Prefix) Pattern {
+	return Pattern{op: opAddress, text: fmt.Sprint(ranges), ranges: slices.Clone(ranges)}
+}
+
 // IgnoreCase returns the pattern with ASCII letters compared without case. It has no effect on a regular
-// expression, as in Envoy, where only (?i) inside the expression does that.
+// expression, as in Envoy, where only (?i) inside the expression does that, nor on addresses.
 func (p Pattern) IgnoreCase() Pattern {
-	if p.op != opRegex {
+	if p.op < opRegex {
 		p.fold, p.text = true, lowerASCII(p.text)
 	}
 	return p
@@ -72,9 +84,25 @@ func (p *Pattern) match(v string, r reading) bool {
 		return strings.HasSuffix(v, p.text)
 	case opContains:
 		return strings.Contains(v, p.text)
+	case opAddress:
+		return addressIn(v, p.ranges, r)
 	default:
 		return p.regex.match(v, r)
 	}
+}
+
+func addressIn(v string, ranges []netip.Prefix, r reading) bool {
+	addr, err := netip.ParseAddr(v)
+	if err != nil {
+		return false
+	}
+	addr = addr.WithZone("")
+	in := slices.ContainsFunc(ranges, func(rng netip.Prefix) bool { return rng.Contains(addr) })
+	if !addr.Is4In6() || in == (r == possibly) {
+		return in
+	}
+	addr = addr.Unmap()
+	return slices.ContainsFunc(ranges, func(rng netip.Prefix) bool { return rng.Contains(addr) })
 }
 
 func (p *Pattern) matchFold(v string) bool {
@@ -101,8 +129,11 @@ func (p *Pattern) matchFold(v string) bool {
 
 // String says what the pattern wants, for an explanation.
 func (p *Pattern) String() string {
-	form := [...]string{opExact: "", opPrefix: "prefix ", opSuffix: "suffix ", opContains: "containing ", opRegex: "regex "}[p.op]
-	s := form + strconv.Quote(p.text)
+	form := [...]string{opExact: "", opPrefix: "prefix ", opSuffix: "suffix ", opContains: "containing ", opRegex: "regex "}
+	if p.op == opAddress {
+		return "an address in " + p.text
+	}
+	s := form[p.op] + strconv.Quote(p.text)
 	if p.fold {
 		s += " in any case"
 	}

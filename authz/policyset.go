@@ -39,7 +39,11 @@ func Compile(action Action, policies []Policy) (*PolicySet, error) {
 	}
 	s := newSet(action, len(policies))
 	for i := range policies {
-		if err := s.add(action, &policies[i]); err != nil {
+		r := possibly
+		if action == Allow {
+			r = certainly
+		}
+		if err := s.add(action, r, &policies[i]); err != nil {
 			return nil, err
 		}
 	}
@@ -60,14 +64,19 @@ type Rule struct {
 
 // CompileOrdered makes a PolicySet of rules that are tried in the order given, whatever their names, and of which the first
 // that matches says what happens: the form of Envoy's RBAC matcher trees. A request that matches none is denied. Names may
-// repeat. The set's own Action is Allow.
+// repeat, and a rule without a name that denies does so as if nothing had matched. The set's own Action is Allow. Log lets
+// pass here, so it has to match as certainly as Allow.
 func CompileOrdered(rules []Rule) (*PolicySet, error) {
 	s := newSet(Allow, len(rules))
 	for i := range rules {
 		if rules[i].Action > Log {
 			return nil, fmt.Errorf("policy %q: unknown action %d", rules[i].Policy.Name, rules[i].Action)
 		}
-		if err := s.add(rules[i].Action, &rules[i].Policy); err != nil {
+		r := certainly
+		if rules[i].Action == Deny {
+			r = possibly
+		}
+		if err := s.add(rules[i].Action, r, &rules[i].Policy); err != nil {
 			return nil, err
 		}
 	}
@@ -87,8 +96,9 @@ func newSet(action Action, n int) *PolicySet {
 	return s
 }
 
-// add compiles one policy. One that lets pass must certainly match; one that denies or logs, only possibly.
-func (s *PolicySet) add(action Action, p *Policy) error {
+// add compiles one policy. One that lets pass must certainly match; one that denies, or logs and decides nothing, only
+// possibly.
+func (s *PolicySet) add(action Action, r reading, p *Policy) error {
 	permissions, err := simplify(Or(p.Permissions))
 	if err != nil {
 		return fmt.Errorf("policy %q: permissions: %w", p.Name, err)
@@ -96,10 +106,6 @@ func (s *PolicySet) add(action Action, p *Policy) error {
 	principals, err := simplify(Or(p.Principals))
 	if err != nil {
 		return fmt.Errorf("policy %q: principals: %w", p.Name, err)
-	}
-	r := possibly
-	if action == Allow {
-		r = certainly
 	}
 	s.policies = append(s.policies, policy{p.Name, permissions, principals, r, onMatch(action, p.Name)})
 	return nil

@@ -90,6 +90,12 @@ func simplifyLeaf(c Clause) (Clause, error) {
 	case *DestinationPort:
 		p := *c
 		return &p, nil
+	case *AddressText:
+		a := *c
+		if a.Of > DestinationIP || a.Port && a.Of != DestinationIP {
+			return nil, errors.New("text of an address or port that is not known")
+		}
+		return &a, nil
 	case *ServerName:
 		n := *c
 		return &n, nil
@@ -100,6 +106,13 @@ func simplifyLeaf(c Clause) (Clause, error) {
 			a.Pattern = &p
 		}
 		return &a, nil
+	case *Certificate:
+		x := *c
+		if x.Names > Subject || x.Host != "" && (x.Names != DNSNames || x.Joined) {
+			return nil, errors.New("certificate: unknown names, or a host that is not compared with each DNS name")
+		}
+		x.Host = lowerASCII(x.Host)
+		return &x, nil
 	case *FilterStateIs:
 		f := *c
 		return &f, nil
