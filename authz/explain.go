@@ -156,13 +156,17 @@ func (x Explanation) String() string {
 	}
 	b.WriteByte('\n')
 	for i, p := range x.Policies {
+		name := p.Policy
+		if name == "" { // see CompileOrdered
+			name = "a denial without a name"
+		}
 		switch {
 		case p.Matched:
-			fmt.Fprintf(&b, "  %s matched\n", p.Policy)
+			fmt.Fprintf(&b, "  %s matched\n", name)
 		case i == x.Nearest && len(x.Policies) > 1:
-			fmt.Fprintf(&b, "  %s did not match (nearest)\n", p.Policy)
+			fmt.Fprintf(&b, "  %s did not match (nearest)\n", name)
 		default:
-			fmt.Fprintf(&b, "  %s did not match\n", p.Policy)
+			fmt.Fprintf(&b, "  %s did not match\n", name)
 		}
 		writeReasons(&b, p.Reasons, p.Matched, "    ")
 	}

@@ -15,6 +15,8 @@ import (
 // Compile makes a PolicySet of RBAC rules. Rules without policies are a set that denies everything (ALLOW) or nothing
 // (DENY, LOG). Nil rules, which mean that nothing is enforced, give a nil set.
 //
+// audit_logging_options change no verdict; [AuditOf] has them.
+//
 // An error names the policy and the field; then the caller must refuse the traffic.
 func Compile(rules *rbacv3.RBAC) (*authz.PolicySet, error) {
 	if rules == nil {
@@ -23,7 +25,11 @@ func Compile(rules *rbacv3.RBAC) (*authz.PolicySet, error) {
 	if err := validate(rules); err != nil {
 		return nil, err
 	}
-	return compile(rules, http)
+	t, err := translate(rules, http)
+	if err != nil {
+		return nil, err
+	}
+	return t.compile()
 }
 
 // layer is what a filter works on. Envoy refuses header rules in the network filter, which sees none.
@@ -46,31 +52,70 @@ func validate(m interface {
 	return refuseUnknownFields(m)
 }
 
-func compile(rules *rbacv3.RBAC, l layer) (*authz.PolicySet, error) {
-	var action authz.Action
-	switch rules.GetAction() {
-	case rbacv3.RBAC_ALLOW:
-		action = authz.Allow
-	case rbacv3.RBAC_DENY:
-		action = authz.Deny
-	case rbacv3.RBAC_LOG:
-		action = authz.Log
-	default:
-		return nil, fmt.Errorf("action: unknown value %d", rules.GetAction())
+// translation is what a set of rules, or a matcher tree, says in the terms of package authz.
+type translation struct {
+	action   authz.Action
+	policies []authz.Policy
+	audit    *Audit
+
+	// A matcher tree has these in place of the three above.
+	tree  bool
+	rules []authz.Rule
+	logs  bool // one of the rules logs
+}
+
+func (t *translation) compile() (*authz.PolicySet, error) {
+	if t.tree {
+		return authz.CompileOrdered(t.rules)
 	}
-	if audit := rules.GetAuditLoggingOptions(); audit.GetAuditCondition() != 0 || len(audit.GetLoggerConfigs()) > 0 {
-		return nil, notSupported("audit_logging_options", "remove it")
+	return authz.Compile(t.action, t.policies)
+}
+
+// names are those that a decision may have. The denial of a tree where Envoy can't go on has none.
+func (t *translation) names() []string {
+	var names []string
+	for i := range t.policies {
+		names = append(names, t.policies[i].Name)
 	}
-	policies := make([]authz.Policy, 0, len(rules.GetPolicies()))
+	for i := range t.rules {
+		if name := t.rules[i].Policy.Name; name != "" {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+func translate(rules *rbacv3.RBAC, l layer) (*translation, error) {
+	action, err := actionOf(rules.GetAction())
+	if err != nil {
+		return nil, at("action", err)
+	}
+	t := &translation{action: action}
+	if t.audit, err = audit(rules.GetAuditLoggingOptions()); err != nil {
+		return nil, at("audit_logging_options", err)
+	}
 	for _, name := range slices.Sorted(maps.Keys(rules.GetPolicies())) { // sorted, so that of several errors it is always the same
 		p, err := compilePolicy(rules.GetPolicies()[name], l)
 		if err != nil {
 			return nil, fmt.Errorf("policy %q: %w", name, err)
 		}
 		p.Name = name
-		policies = append(policies, p)
+		t.policies = append(t.policies, p)
 	}
-	return authz.Compile(action, policies)
+	return t, nil
+}
+
+func actionOf(a rbacv3.RBAC_Action) (authz.Action, error) {
+	switch a {
+	case rbacv3.RBAC_ALLOW:
+		return authz.Allow, nil
+	case rbacv3.RBAC_DENY:
+		return authz.Deny, nil
+	case rbacv3.RBAC_LOG:
+		return authz.Log, nil
+	}
+	return 0, fmt.Errorf("unknown value %d", a)
 }
 
 func compilePolicy(p *rbacv3.Policy, l layer) (authz.Policy, error) {

@@ -34,6 +34,11 @@ type Filter struct {
 	// EnforcedKeys and ShadowKeys say under which metadata keys to write a decision. The network filter writes only
 	// the shadow one.
 	EnforcedKeys, ShadowKeys Keys
+	// EnforcedPolicies and ShadowPolicies are the names that a decision may have, sorted, each once.
+	EnforcedPolicies, ShadowPolicies []string
+
+	// EnforcedAudit and ShadowAudit say which decisions to write down; nil: none.
+	EnforcedAudit, ShadowAudit *Audit
 
 	// StatPrefix is set on network filters, such as "tcp."; the other two prefixes stand before the counters of
 	// enforced and shadow rules.
@@ -42,6 +47,19 @@ type Filter struct {
 	PerRuleStats bool
 	// DelayDeny is how long a network filter holds a denied connection before closing it. 0 closes at once.
 	DelayDeny time.Duration
+
+	// Notes are about what is configured and has no effect, each with its field. Nothing that could let a request pass is.
+	Notes []string
+
+	// hints: a decision of Enforced tells whether to log the request.
+	hintAlways, hintOnMatch bool
+}
+
+// LogHint returns what an enforced decision says of the request's access log (LogNamespace, LogKey), and whether it says
+// anything: rules with action LOG always do, a matcher tree that has a LOG action somewhere does when any of its actions is
+// reached.
+func (f *Filter) LogHint(d authz.Decision) (hint, ok bool) {
+	return d.Action == authz.Log && d.Policy != "", f.hintAlways || f.hintOnMatch && d.Policy != ""
 }
 
 // Keys are the two keys for one decision, with their prefix.
@@ -72,12 +90,9 @@ func FromHTTP(config *httpv3.RBAC) (*Filter, error) {
 	if err := validate(config); err != nil {
 		return nil, err
 	}
-	if err := refuseMatchers(config); err != nil {
-		return nil, err
-	}
 	f := &Filter{PerRuleStats: config.GetTrackPerRuleStats()}
 	f.setPrefixes(config.GetRulesStatPrefix(), config.GetShadowRulesStatPrefix())
-	if err := f.compile(config.GetRules(), config.GetShadowRules(), http); err != nil {
+	if err := f.compile(config, http); err != nil {
 		return nil, err
 	}
 	return f, nil
@@ -117,9 +132,6 @@ func FromNetwork(config *networkv3.RBAC) (*Filter, error) {
 	if err := validate(config); err != nil {
 		return nil, err
 	}
-	if err := refuseMatchers(config); err != nil {
-		return nil, err
-	}
 	if config.GetEnforcementType() != networkv3.RBAC_ONE_TIME_ON_FIRST_BYTE {
 		return nil, notSupported("enforcement_type", fmt.Sprintf("%v; a connection is decided once", config.GetEnforcementType()))
 	}
@@ -129,38 +141,75 @@ func FromNetwork(config *networkv3.RBAC) (*Filter, error) {
 	}
 	f := &Filter{StatPrefix: config.GetStatPrefix(), DelayDeny: delay.AsDuration()}
 	f.setPrefixes("", config.GetShadowRulesStatPrefix())
-	if err := f.compile(config.GetRules(), config.GetShadowRules(), network); err != nil {
+	if err := f.compile(config, network); err != nil {
 		return nil, err
 	}
 	return f, nil
 }
 
-// compile fills in the rule sets. In both filters a matcher tree takes the place of the rules.
-func (f *Filter) compile(rules, shadow *rbacv3.RBAC, l layer) (err error) {
-	if rules != nil {
-		if f.Enforced, err = compile(rules, l); err != nil {
-			return at("rules", err)
+// configuration is what the two filters have in common.
+type configuration interface {
+	GetRules() *rbacv3.RBAC
+	GetMatcher() *xdsmatcherv3.Matcher
+	GetShadowRules() *rbacv3.RBAC
+	GetShadowMatcher() *xdsmatcherv3.Matcher
+}
+
+// compile fills in the rule sets.
+func (f *Filter) compile(config configuration, l layer) error {
+	enforced, err := f.translate("", config.GetRules(), config.GetMatcher(), l)
+	if err != nil {
+		return err
+	}
+	shadow, err := f.translate("shadow_", config.GetShadowRules(), config.GetShadowMatcher(), l)
+	if err != nil {
+		return err
+	}
+	if enforced != nil {
+		if f.Enforced, err = enforced.compile(); err != nil {
+			return err
 		}
+		f.EnforcedAudit, f.EnforcedPolicies = enforced.audit, enforced.names()
+		f.hintAlways, f.hintOnMatch = !enforced.tree && enforced.action == authz.Log, enforced.logs
 	}
 	if shadow != nil {
-		if f.Shadow, err = compile(shadow, l); err != nil {
-			return at("shadow_rules", err)
+		if f.Shadow, err = shadow.compile(); err != nil {
+			return err
 		}
+		f.ShadowAudit, f.ShadowPolicies = shadow.audit, shadow.names()
 	}
 	return nil
 }
 
-// refuseMatchers refuses the matcher trees that take the place of rules: leaving one out would leave the rules that it
-// was meant to replace, or none.
-func refuseMatchers(config interface {
-	GetMatcher() *xdsmatcherv3.Matcher
-	GetShadowMatcher() *xdsmatcherv3.Matcher
-}) error {
-	if config.GetMatcher() != nil {
-		return notSupported("matcher", "use rules")
+// translate returns what the filter's rules or its tree say, nil when there are none. As in Envoy, a tree takes the place of
+// rules.
+func (f *Filter) translate(prefix string, rules *rbacv3.RBAC, tree *xdsmatcherv3.Matcher, l layer) (*translation, error) {
+	if tree != nil {
+		if rules != nil {
+			f.Notes = append(f.Notes, prefix+"rules: "+prefix+"matcher takes their place")
+		}
+		t, err := translateTree(tree, l)
+		return t, at(prefix+"matcher", err)
 	}
-	if config.GetShadowMatcher() != nil {
-		return notSupported("shadow_matcher", "use shadow_rules")
+	if rules == nil {
+		return nil, nil
 	}
-	return nil
+	t, err := translate(rules, l)
+	if err != nil {
+		return nil, at(prefix+"rules", err)
+	}
+	f.noteAudit(prefix+"rules.audit_logging_options", t.audit)
+	return t, nil
+}
+
+func (f *Filter) noteAudit(field string, a *Audit) {
+	if a == nil {
+		return
+	}
+	for _, name := range a.Unknown {
+		f.Notes = append(f.Notes, fmt.Sprintf("%s: optional logger %s is not known", field, name))
+	}
+	if !a.Stdout || !a.OnDeny && !a.OnAllow {
+		f.Notes = append(f.Notes, field+": has no effect without both a condition and a logger")
+	}
 }

@@ -92,7 +92,10 @@ func TestPerRoute(t *testing.T) {
 	if own.Enforced.Action() != authz.Deny || own.RulesStatPrefix != "own_" || own.ShadowKeys.Result != "s_shadow_engine_result" {
 		t.Errorf("%+v", own)
 	}
-	if _, err := FromHTTPPerRoute(filter, parse(t, &httpv3.RBACPerRoute{}, `{"rbac": {"matcher": {}}}`)); err == nil || err.Error() != "rbac.matcher: not supported (use rules)" {
+	const ports = `{"rbac": {"matcher": {"matcher_tree": {"input": {"name": "i", "typed_config": {
+		"@type": "type.googleapis.com/envoy.extensions.matching.common_inputs.network.v3.SourcePortInput"}}, "exact_match_map": {"map": {"80": {"matcher": {}}}}}}}}`
+	want := "rbac.matcher.matcher_tree.input: not supported (extension type.googleapis.com/envoy.extensions.matching.common_inputs.network.v3.SourcePortInput)"
+	if _, err := FromHTTPPerRoute(filter, parse(t, &httpv3.RBACPerRoute{}, ports)); err == nil || err.Error() != want {
 		t.Error(err)
 	}
 }
@@ -118,8 +121,6 @@ func TestRefused(t *testing.T) {
 	const anyone = `"principals": [{"any": true}]`
 	const header = `{"policies": {"p": {"permissions": [{"not_rule": {"header": {"name": "a"}}}], ` + anyone + `}}}`
 	for name, err := range map[string]error{
-		`matcher: not supported (use rules)`:                                                                         errOf(FromHTTP(parse(t, &httpv3.RBAC{}, `{"matcher": {}, "rules": {}}`))),
-		`shadow_matcher: not supported (use shadow_rules)`:                                                           errOf(FromHTTP(parse(t, &httpv3.RBAC{}, `{"shadow_matcher": {}}`))),
 		`enforcement_type: not supported (CONTINUOUS; a connection is decided once)`:                                 errOf(FromNetwork(parse(t, &networkv3.RBAC{}, `{"stat_prefix": "x", "enforcement_type": "CONTINUOUS"}`))),
 		`rules: policy "p": permissions[0].not_rule.header: not supported (a network filter sees no headers)`:        errOf(FromNetwork(parse(t, &networkv3.RBAC{}, `{"stat_prefix": "x", "rules": `+header+`}`))),
 		`shadow_rules: policy "p": permissions[0].not_rule.header: not supported (a network filter sees no headers)`: errOf(FromNetwork(parse(t, &networkv3.RBAC{}, `{"stat_prefix": "x", "shadow_rules": `+header+`}`))),

@@ -6,11 +6,15 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
 	rbacv3 "github.com/envoyproxy/go-control-plane/envoy/config/rbac/v3"
+	httpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/rbac/v3"
+	networkv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/rbac/v3"
 	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/structpb"
 	"sigs.k8s.io/yaml"
 
@@ -22,8 +26,10 @@ var update = flag.Bool("update", false, "rewrite the expected output in testdata
 // TestFixtures runs testdata/*.txt. A fixture is prose, with blocks that begin at the first column and go on indented:
 //
 //	rules:             YAML of envoy.config.rbac.v3.RBAC, for the requests that follow
+//	http filter:       YAML of the HTTP filter, likewise
+//	network filter:    YAML of the network filter, likewise
 //	request: title     YAML of requestYAML
-//	=> …               what came out: the error of the rules, or verdict, details and explanation of the request
+//	=> …               what came out: the error or the notes of the configuration; verdict, details and explanation of the request
 //
 // The "=>" blocks are written by go test -update; read the diff before committing it.
 func TestFixtures(t *testing.T) {
@@ -53,36 +59,143 @@ func TestFixtures(t *testing.T) {
 func runFixture(t *testing.T, text string) string {
 	t.Helper()
 	var out strings.Builder
-	var set *authz.PolicySet
-	lines := strings.SplitAfter(text, "\n")
-	for i := 0; i < len(lines); {
-		head := lines[i]
-		if strings.HasPrefix(head, "=>") {
-			for i++; i < len(lines) && strings.HasPrefix(lines[i], "  "); i++ {
-			}
-			continue
-		}
-		out.WriteString(head)
-		i++
-		isRules, isRequest := head == "rules:\n", strings.HasPrefix(head, "request:")
-		if !isRules && !isRequest {
-			continue
-		}
-		var block strings.Builder
-		for ; i < len(lines) && strings.HasPrefix(lines[i], "  "); i++ {
-			block.WriteString(strings.TrimPrefix(lines[i], "  "))
-		}
-		out.WriteString(indent(block.String(), "  "))
-		if isRules {
+	var f *Filter
+	for _, b := range blocks(text) {
+		out.WriteString(b.head + indent(b.body, "  "))
+		switch {
+		case b.isConfig():
 			var err error
-			if set, err = Compile(parseRules(t, block.String())); err != nil {
+			if f, err = compileBlock(t, b); err != nil {
 				fmt.Fprintf(&out, "=> error: %v\n", spaces(err.Error()))
+				continue
 			}
-			continue
+			out.WriteString(about(f))
+		case strings.HasPrefix(b.head, "request:"):
+			if f == nil {
+				t.Fatalf("%s comes after an error", b.head)
+			}
+			out.WriteString("=> " + indent(filterOutcome(t, f, parseRequest(t, b.body)), "   ")[3:])
 		}
-		out.WriteString("=> " + indent(outcome(t, set, parseRequest(t, block.String())), "   ")[3:])
 	}
 	return out.String()
+}
+
+// block is a line of a fixture, with the indented lines that follow it. Blocks of prose have no body.
+type block struct{ head, body string }
+
+func (b block) isConfig() bool {
+	return b.head == "rules:\n" || b.head == "http filter:\n" || b.head == "network filter:\n"
+}
+
+// blocks splits a fixture, and leaves its "=>" blocks out.
+func blocks(text string) []block {
+	var all []block
+	lines := strings.SplitAfter(text, "\n")
+	for i := 0; i < len(lines); {
+		b := block{head: lines[i]}
+		i++
+		prose := !b.isConfig() && !strings.HasPrefix(b.head, "request:") && !strings.HasPrefix(b.head, "=>")
+		for ; !prose && i < len(lines) && strings.HasPrefix(lines[i], "  "); i++ {
+			b.body += strings.TrimPrefix(lines[i], "  ")
+		}
+		if !strings.HasPrefix(b.head, "=>") {
+			all = append(all, b)
+		}
+	}
+	return all
+}
+
+// anyType finds the type of an Any without the part before its slash, which fixtures leave out.
+var anyType = regexp.MustCompile(`"@type": (envoy|xds|google)\.`)
+
+// parseBlock returns the message of a block.
+func parseBlock(t testing.TB, b block) proto.Message {
+	t.Helper()
+	json, err := yaml.YAMLToJSON([]byte(anyType.ReplaceAllString(b.body, `"@type": type.googleapis.com/$1.`)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var m proto.Message
+	switch b.head {
+	case "rules:\n":
+		m = &rbacv3.RBAC{}
+	case "http filter:\n":
+		m = &httpv3.RBAC{}
+	default:
+		m = &networkv3.RBAC{}
+	}
+	if err := protojson.Unmarshal(json, m); err != nil {
+		t.Fatalf("%v in\n%s", err, b.body)
+	}
+	if n, ok := m.(*networkv3.RBAC); ok && n.StatPrefix == "" { // it is required
+		n.StatPrefix = "tcp."
+	}
+	return m
+}
+
+func compileBlock(t testing.TB, b block) (*Filter, error) {
+	t.Helper()
+	return compileMessage(parseBlock(t, b))
+}
+
+func compileMessage(m proto.Message) (*Filter, error) {
+	switch m := m.(type) {
+	case *httpv3.RBAC:
+		return FromHTTP(m)
+	case *networkv3.RBAC:
+		return FromNetwork(m)
+	}
+	rules := m.(*rbacv3.RBAC)
+	set, err := Compile(rules)
+	if err != nil {
+		return nil, err
+	}
+	a, err := AuditOf(rules)
+	return &Filter{Enforced: set, EnforcedAudit: a}, err
+}
+
+// about says what a filter has besides rules.
+func about(f *Filter) string {
+	var b strings.Builder
+	for _, note := range f.Notes {
+		fmt.Fprintf(&b, "=> note: %s\n", note)
+	}
+	audit := func(name string, a *Audit) {
+		if a != nil {
+			fmt.Fprintf(&b, "=> %s: on deny %v, on allow %v, on standard output %v\n", name, a.OnDeny, a.OnAllow, a.Stdout)
+		}
+	}
+	audit("audit", f.EnforcedAudit)
+	audit("shadow audit", f.ShadowAudit)
+	if f.PerRuleStats || f.DelayDeny != 0 || f.RulesStatPrefix != "" || f.ShadowRulesStatPrefix != "" || f.StatPrefix != "" {
+		fmt.Fprintf(&b, "=> counters %q, of rules %q, of shadow rules %q, per policy %v; a denial is held %v\n",
+			f.StatPrefix, f.RulesStatPrefix, f.ShadowRulesStatPrefix, f.PerRuleStats, f.DelayDeny)
+	}
+	return b.String()
+}
+
+// filterOutcome is what comes of a request, and which of it goes elsewhere.
+func filterOutcome(t *testing.T, f *Filter, r *authz.Request) string {
+	t.Helper()
+	var b strings.Builder
+	if f.Shadow != nil {
+		fmt.Fprintf(&b, "shadow: %s", outcome(t, f.Shadow, r))
+		if d := f.Shadow.Decide(r); f.ShadowAudit.Wants(d) {
+			b.WriteString("shadow audit\n")
+		}
+	}
+	if f.Enforced == nil {
+		return b.String()
+	}
+	b.WriteString(outcome(t, f.Enforced, r))
+	d := f.Enforced.Decide(r)
+	if f.EnforcedAudit.Wants(d) {
+		b.WriteString("audit\n")
+	}
+	if hint, ok := f.LogHint(d); ok {
+		fmt.Fprintf(&b, "access log hint: %v\n", hint)
+	}
+	return b.String()
 }
 
 // spaces undoes the no-break spaces that protobuf's error messages sometimes hold.
@@ -107,19 +220,6 @@ func indent(s, by string) string {
 		b.WriteString(by + line)
 	}
 	return b.String()
-}
-
-func parseRules(t testing.TB, text string) *rbacv3.RBAC {
-	t.Helper()
-	var rules rbacv3.RBAC
-	json, err := yaml.YAMLToJSON([]byte(text))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := protojson.Unmarshal(json, &rules); err != nil {
-		t.Fatal(err)
-	}
-	return &rules
 }
 
 // requestYAML is a request in a fixture. It is HTTP unless it is empty of HTTP attributes.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 
+	xdsmatcherv3 "github.com/cncf/xds/go/xds/type/matcher/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	rbacv3 "github.com/envoyproxy/go-control-plane/envoy/config/rbac/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
@@ -40,6 +41,26 @@ func stringMatch(m *matcherv3.StringMatcher) (authz.Pattern, error) {
 		pattern = pattern.IgnoreCase()
 	}
 	return pattern, nil
+}
+
+// treeString translates the StringMatcher of matcher trees, which is another message with the same fields.
+func treeString(m *xdsmatcherv3.StringMatcher) (authz.Pattern, error) {
+	same := &matcherv3.StringMatcher{IgnoreCase: m.GetIgnoreCase()}
+	switch match := m.GetMatchPattern().(type) {
+	case *xdsmatcherv3.StringMatcher_Exact:
+		same.MatchPattern = &matcherv3.StringMatcher_Exact{Exact: match.Exact}
+	case *xdsmatcherv3.StringMatcher_Prefix:
+		same.MatchPattern = &matcherv3.StringMatcher_Prefix{Prefix: match.Prefix}
+	case *xdsmatcherv3.StringMatcher_Suffix:
+		same.MatchPattern = &matcherv3.StringMatcher_Suffix{Suffix: match.Suffix}
+	case *xdsmatcherv3.StringMatcher_Contains:
+		same.MatchPattern = &matcherv3.StringMatcher_Contains{Contains: match.Contains}
+	case *xdsmatcherv3.StringMatcher_SafeRegex:
+		same.MatchPattern = &matcherv3.StringMatcher_SafeRegex{SafeRegex: &matcherv3.RegexMatcher{Regex: match.SafeRegex.GetRegex()}}
+	case *xdsmatcherv3.StringMatcher_Custom:
+		return authz.Pattern{}, notSupported("custom", "extension "+match.Custom.GetTypedConfig().GetTypeUrl())
+	}
+	return stringMatch(same)
 }
 
 // regex compiles an expression. The engine_type of the message selects RE2, the only engine that there is.

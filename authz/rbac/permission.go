@@ -51,6 +51,7 @@ func permission(p *rbacv3.Permission, l layer) (authz.Clause, error) {
 		c, err := sourcedMetadata(rule.SourcedMetadata)
 		return c, at("sourced_metadata", err)
 	case *rbacv3.Permission_Matcher:
+		// There is one such extension, upstream_ip_port, which asks for an endpoint before one is chosen.
 		return nil, notSupported("matcher", "extension "+rule.Matcher.GetTypedConfig().GetTypeUrl())
 	}
 	return nil, errors.New("rule: not set, or of a kind that this build does not know")
@@ -84,12 +85,9 @@ func portRange(r *typev3.Int32Range) (authz.Clause, error) {
 func uriTemplate(ext *corev3.TypedExtensionConfig) (authz.Clause, error) {
 	var config uritemplatev3.UriTemplateMatchConfig
 	if !ext.GetTypedConfig().MessageIs(&config) {
-		return nil, fmt.Errorf("%w (extension %s)", errNotSupported, ext.GetTypedConfig().GetTypeUrl())
+		return nil, unknownExtension(ext.GetTypedConfig())
 	}
-	if err := ext.GetTypedConfig().UnmarshalTo(&config); err != nil {
-		return nil, err
-	}
-	if err := validate(&config); err != nil {
+	if err := unpack(ext.GetTypedConfig(), &config); err != nil {
 		return nil, err
 	}
 	t, err := authz.ParseTemplate(config.GetPathTemplate())

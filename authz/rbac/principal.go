@@ -49,7 +49,8 @@ func principal(p *rbacv3.Principal, l layer) (authz.Clause, error) {
 		c, err := filterState(id.FilterState)
 		return c, at("filter_state", err)
 	case *rbacv3.Principal_Custom:
-		return nil, notSupported("custom", "extension "+id.Custom.GetTypedConfig().GetTypeUrl())
+		c, err := custom(id.Custom.GetTypedConfig())
+		return c, at("custom", err)
 	}
 	return nil, errors.New("identifier: not set, or of a kind that this build does not know")
 }
