@@ -28,7 +28,7 @@ func (s *Server) compilerOptions() config.Options {
 	o := s.formatOptions()
 	return config.Options{
 		Filters: builtin.Registry(builtin.Dependencies{
-			Format: o, Stats: s.registry.Stats, Mesh: s.registry.Mesh, Peer: s.peers.byAddr, Network: s.cfg.Network,
+			Format: o, Stats: s.registry.Stats, Mesh: s.registry.Mesh, Peer: s.peers.byAddr, Network: s.cfg.Network, Audit: s.files.Stdout(),
 		}),
 		Routes: func(rc *routev3.RouteConfiguration, ro route.Options) (*route.Config, []string, error) {
 			ro.Format = o

@@ -183,6 +183,7 @@ func (s *Server) connectStream(a netip.AddrPort, st *h2.Stream, c *hbone.Conn) {
 	info.State = info.State.Clone()
 	for _, f := range l.Chain.Network {
 		if d := f.Connect(&info); d != nil {
+			d.Hold(st)
 			st.Reset(message.ConnectError)
 			return
 		}

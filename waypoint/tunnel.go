@@ -109,18 +109,19 @@ func (s *Server) tunnel(t message.Conn, outer *filter.Conn, _ *message.Head, to 
 	}
 }
 
-// denied tells whether a network filter refuses a connection.
-func denied(chain *program.Chain, info *filter.Conn) bool {
+// denied tells whether a network filter refuses a connection, nil: none does.
+func denied(chain *program.Chain, info *filter.Conn) *filter.Denial {
 	for _, f := range chain.Network {
-		if f.Connect(info) != nil {
-			return true
+		if d := f.Connect(info); d != nil {
+			return d
 		}
 	}
-	return false
+	return nil
 }
 
 func (s *Server) serveHTTP(t message.Conn, c *inner, chain *program.Chain, prefix []byte) {
-	if denied(chain, c.info) {
+	if d := denied(chain, c.info); d != nil {
+		d.Hold(t)
 		t.Reset(message.ConnectError)
 		return
 	}
@@ -217,7 +218,7 @@ func (c *inner) now() *program.Chain {
 		}
 		// TCP sessions run their network filters themselves. In front of HTTP they run when the connection begins and when the
 		// configuration has changed.
-		if f.chain != nil && f.chain.HTTP != nil && !first && denied(f.chain, c.info) {
+		if f.chain != nil && f.chain.HTTP != nil && !first && denied(f.chain, c.info) != nil {
 			f.chain = nil
 		}
 		c.found.Store(f)

@@ -151,16 +151,18 @@ func meaning(m proto.Message) (any, error) {
 	if rules, ok := m.(*rbacv3.RBAC); ok {
 		return translate(rules, http)
 	}
-	l := http
-	if _, ok := m.(*networkv3.RBAC); ok {
-		l = network
+	s, l := sources{}, http
+	switch m := m.(type) {
+	case *httpv3.RBAC:
+		s = ofHTTP(m)
+	case *networkv3.RBAC:
+		s, l = ofNetwork(m), network
 	}
-	c := m.(configuration)
-	enforced, err := f.translate("", c.GetRules(), c.GetMatcher(), l)
+	enforced, err := f.translate("", s.rules, s.matcher, l)
 	if err != nil {
 		return nil, err
 	}
-	shadow, err := f.translate("shadow_", c.GetShadowRules(), c.GetShadowMatcher(), l)
+	shadow, err := f.translate("shadow_", s.shadowRules, s.shadowMatcher, l)
 	f.Notes = nil // where a tree takes the place of rules, the note is not what makes the difference
 	return []any{f, enforced, shadow}, err
 }

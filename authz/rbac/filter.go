@@ -92,7 +92,7 @@ func FromHTTP(config *httpv3.RBAC) (*Filter, error) {
 	}
 	f := &Filter{PerRuleStats: config.GetTrackPerRuleStats()}
 	f.setPrefixes(config.GetRulesStatPrefix(), config.GetShadowRulesStatPrefix())
-	if err := f.compile(config, http); err != nil {
+	if err := f.compile(ofHTTP(config), http); err != nil {
 		return nil, err
 	}
 	return f, nil
@@ -141,27 +141,33 @@ func FromNetwork(config *networkv3.RBAC) (*Filter, error) {
 	}
 	f := &Filter{StatPrefix: config.GetStatPrefix(), DelayDeny: delay.AsDuration()}
 	f.setPrefixes("", config.GetShadowRulesStatPrefix())
-	if err := f.compile(config, network); err != nil {
+	if err := f.compile(ofNetwork(config), network); err != nil {
 		return nil, err
 	}
 	return f, nil
 }
 
-// configuration is what the two filters have in common.
-type configuration interface {
-	GetRules() *rbacv3.RBAC
-	GetMatcher() *xdsmatcherv3.Matcher
-	GetShadowRules() *rbacv3.RBAC
-	GetShadowMatcher() *xdsmatcherv3.Matcher
+// sources are what the sets of a filter are made of.
+type sources struct {
+	rules, shadowRules     *rbacv3.RBAC
+	matcher, shadowMatcher *xdsmatcherv3.Matcher
+}
+
+func ofHTTP(c *httpv3.RBAC) sources {
+	return sources{c.GetRules(), c.GetShadowRules(), c.GetMatcher(), c.GetShadowMatcher()}
+}
+
+func ofNetwork(c *networkv3.RBAC) sources {
+	return sources{c.GetRules(), c.GetShadowRules(), c.GetMatcher(), c.GetShadowMatcher()}
 }
 
 // compile fills in the rule sets.
-func (f *Filter) compile(config configuration, l layer) error {
-	enforced, err := f.translate("", config.GetRules(), config.GetMatcher(), l)
+func (f *Filter) compile(s sources, l layer) error {
+	enforced, err := f.translate("", s.rules, s.matcher, l)
 	if err != nil {
 		return err
 	}
-	shadow, err := f.translate("shadow_", config.GetShadowRules(), config.GetShadowMatcher(), l)
+	shadow, err := f.translate("shadow_", s.shadowRules, s.shadowMatcher, l)
 	if err != nil {
 		return err
 	}

@@ -146,7 +146,7 @@ func (w *walker) message(m protoreflect.Message) {
 			}
 		}
 		w.count(r, func() string { return example(fd, v) })
-		if r.class == Honoured {
+		if r.class == Honoured && !r.whole {
 			w.below(fd, v)
 		}
 		return true

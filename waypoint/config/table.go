@@ -41,6 +41,8 @@ type rule struct {
 	compiledTo string
 	// elsewhere: who compiles the field refuses what it concerns, which may be less than the chain.
 	elsewhere bool
+	// whole: what is in the message is the business of who honours it.
+	whole bool
 	// values overrules the line for single values.
 	values map[string]*rule
 }
@@ -119,6 +121,7 @@ func parseTable(text string) (*table, error) {
 				r.why, r.elsewhere = strings.CutPrefix(r.why, "route: ")
 			}
 			if class == Honoured {
+				r.why, r.whole = strings.CutSuffix(r.why, ": whole")
 				t.suspend(r)
 			}
 			if err := t.enter(r); err != nil {

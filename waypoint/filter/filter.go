@@ -1,7 +1,10 @@
 package filter
 
 import (
+	"time"
+
 	"github.com/gowaypoint/gowaypoint/telemetry"
+	"github.com/gowaypoint/gowaypoint/waypoint/message"
 
 	"google.golang.org/protobuf/proto"
 )
@@ -71,6 +74,27 @@ type Denial struct {
 	// Details goes to %CONNECTION_TERMINATION_DETAILS%.
 	Details string
 	Flag    telemetry.Flag
+	// Delay is how long the connection is held, unread, before it is closed, so that a client that comes back at once does not
+	// come back often. It concerns new connections; one that is denied later is closed at once.
+	Delay time.Duration
+}
+
+// Hold waits for the denial's delay, or until the peer of c gives up.
+func (d *Denial) Hold(c interface {
+	OnReset(f func(*message.ResetError))
+}) {
+	if d.Delay <= 0 {
+		return
+	}
+	gone := make(chan struct{})
+	c.OnReset(func(*message.ResetError) { close(gone) })
+	defer c.OnReset(nil)
+	timer := time.NewTimer(d.Delay)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-gone:
+	}
 }
 
 // AccessLog takes records of what is finished. It never blocks.

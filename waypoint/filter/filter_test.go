@@ -2,8 +2,11 @@ package filter
 
 import (
 	"testing"
+	"time"
 
 	"google.golang.org/protobuf/types/known/structpb"
+
+	"github.com/gowaypoint/gowaypoint/waypoint/message"
 )
 
 func TestStateUpstream(t *testing.T) {
@@ -91,6 +94,38 @@ func TestLocals(t *testing.T) {
 		t.Error("something is left")
 	}
 }
+
+// peer is a connection whose peer may give up.
+type peer struct{ gone func(*message.ResetError) }
+
+func (p *peer) OnReset(f func(*message.ResetError)) { p.gone = f }
+
+// A denial holds the connection for its time, but not when its peer has left.
+func TestDenialHolds(t *testing.T) {
+	p := &peer{}
+	start := time.Now()
+	(&Denial{Delay: 30 * time.Millisecond}).Hold(p)
+	if took := time.Since(start); took < 30*time.Millisecond {
+		t.Errorf("held for %v", took)
+	}
+	if p.gone != nil {
+		t.Error("it still listens")
+	}
+	held := make(chan struct{})
+	listens := make(chan func(*message.ResetError), 2)
+	go func() {
+		(&Denial{Delay: time.Hour}).Hold(resets(listens))
+		close(held)
+	}()
+	(<-listens)(nil)
+	<-held
+	(&Denial{}).Hold(nil) // at once, whatever the connection
+}
+
+// resets hands out what listens for the peer's end.
+type resets chan func(*message.ResetError)
+
+func (r resets) OnReset(f func(*message.ResetError)) { r <- f }
 
 func TestReplyIsTakenOnce(t *testing.T) {
 	var x Exchange

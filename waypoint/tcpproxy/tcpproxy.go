@@ -96,6 +96,7 @@ func (s *Session) Serve(prefix []byte) {
 		env.Stats.Denied.Add(1)
 		r.ConnectionTerminationDetails = d.Details
 		r.Flags.Set(d.Flag)
+		d.Hold(s.down)
 		s.down.Reset(message.ConnectError)
 		s.finish(chain)
 		return

@@ -13,6 +13,7 @@
 package builtin
 
 import (
+	"io"
 	"net/netip"
 
 	"github.com/gowaypoint/gowaypoint/telemetry"
@@ -30,7 +31,7 @@ import (
 	"github.com/gowaypoint/gowaypoint/waypoint/filter/stats"
 )
 
-// Dependencies are what filters need of the rest of the program. All are required, save Network and Format.
+// Dependencies are what filters need of the rest of the program. All are required, save Network, Audit and Format.
 type Dependencies struct {
 	// Stats and Mesh take the counters: Envoy's and Istio's.
 	Stats *metrics.Stats
@@ -39,16 +40,19 @@ type Dependencies struct {
 	Peer func(netip.Addr) *telemetry.Peer
 	// Network is the name of this proxy's network.
 	Network string
+	// Audit takes the lines of audit loggers; see rbac.Options.
+	Audit io.Writer
 	// Format is what format strings take from the process.
 	Format format.Options
 }
 
 // Registry returns the list.
 func Registry(d Dependencies) filter.Registry {
+	policy := rbac.Options{Stats: d.Stats, Audit: d.Audit}
 	peers := peermetadata.Options{Peer: d.Peer, Network: d.Network}
 	return filter.Registry{
 		HTTP: map[string]filter.Compiler[filter.HTTP]{
-			"envoy.extensions.filters.http.rbac.v3.RBAC":                      rbac.HTTP(d.Stats),
+			"envoy.extensions.filters.http.rbac.v3.RBAC":                      rbac.HTTP(policy),
 			"envoy.extensions.filters.http.set_filter_state.v3.Config":        setfilterstate.HTTP(d.Format),
 			"io.istio.http.peer_metadata.Config":                              peermetadata.HTTP(peers),
 			"envoy.extensions.filters.http.grpc_stats.v3.FilterConfig":        grpcstats.HTTP(),
@@ -58,7 +62,7 @@ func Registry(d Dependencies) filter.Registry {
 			"stats.PluginConfig":                                              stats.HTTP(d.Mesh),
 		},
 		Network: map[string]filter.Compiler[filter.Network]{
-			"envoy.extensions.filters.network.rbac.v3.RBAC":               rbac.Network(d.Stats),
+			"envoy.extensions.filters.network.rbac.v3.RBAC":               rbac.Network(policy),
 			"envoy.extensions.filters.network.set_filter_state.v3.Config": setfilterstate.Network(d.Format),
 			"envoy.tcp.metadataexchange.config.MetadataExchange":          peermetadata.MetadataExchange(peers),
 			"envoy.extensions.network_filters.peer_metadata.Config":       peermetadata.Carrier(),

@@ -3,19 +3,20 @@
 // What it does: asks authz about each request (HTTP) or connection (network), first the shadow rules, which only report, then
 // the rules. It does no matching of its own. A decision does not allocate.
 //
-// Configured by: envoy.extensions.filters.http.rbac.v3.RBAC (rules, shadow_rules, rules_stat_prefix, shadow_rules_stat_prefix)
-// with RBACPerRoute at routes, and envoy.extensions.filters.network.rbac.v3.RBAC (rules, shadow_rules, stat_prefix,
-// shadow_rules_stat_prefix). rules absent enforces nothing; rules present and empty denies everything (ALLOW) or nothing.
+// Configured by: envoy.extensions.filters.http.rbac.v3.RBAC (all fields) with RBACPerRoute at routes, and
+// envoy.extensions.filters.network.rbac.v3.RBAC (all but enforcement_type CONTINUOUS). rules absent enforces nothing; rules
+// present and empty denies everything (ALLOW) or nothing. A matcher tree takes the place of rules.
 //
-// Refuses: whatever authz/rbac cannot honour, naming policy and field. Notes: track_per_rule_stats (no counter per policy),
-// delay_deny (a denied connection is closed at once), and shadow_rules of the network filter (counted, but a connection has no
-// dynamic metadata to write the result to).
+// Refuses: whatever authz/rbac cannot honour, naming policy and field. Notes: rules beside a matcher, optional audit loggers that
+// are unknown, and shadow rules of the network filter (counted, but a connection has no dynamic metadata to write the result to).
 //
-// Writes: dynamic metadata envoy.filters.http.rbac (shadow_* and enforced_* keys, with their prefixes) and, for LOG rules,
-// envoy.common access_log_hint; Record.Policy; on a denial 403 "RBAC: access denied" (gRPC: status 7) with details
-// rbac_access_denied_matched_policy[…], or for a connection those as its termination details, without a response flag. Counters
-// http.rbac.*, tcp.rbac.*: allowed, denied, shadow_allowed, shadow_denied. Envoy has the connection manager's prefix between
-// http and rbac; in Prometheus that is a label, so the metrics have the same names.
+// Writes: dynamic metadata envoy.filters.http.rbac (shadow_* and enforced_* keys, with their prefixes) and, for LOG, envoy.common
+// access_log_hint; Record.Policy; on a denial 403 "RBAC: access denied" (gRPC: status 7) with details
+// rbac_access_denied_matched_policy[…], or for a connection those as its termination details, without a response flag, and
+// after delay_deny. Counters http.rbac.*, tcp.rbac.*: allowed, denied, shadow_allowed, shadow_denied, and with
+// track_per_rule_stats policy.<name>.* beside them. A prefix of rules stands before them with a dot of its own; that of a route
+// is for metadata alone, as in Envoy. Envoy has the connection manager's prefix between http and rbac; in Prometheus that is a
+// label, so the metrics have the same names. For decisions that audit_logging_options asks for, a line of JSON to Options.Audit.
 //
 // # Attributes
 //
@@ -27,8 +28,10 @@ package rbac
 
 import (
 	"fmt"
+	"io"
 	"net/http"
-	"strings"
+	"os"
+	"slices"
 
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/structpb"
@@ -38,12 +41,26 @@ import (
 	"github.com/gowaypoint/gowaypoint/telemetry/metrics"
 	"github.com/gowaypoint/gowaypoint/waypoint/filter"
 
-	rbacv3 "github.com/envoyproxy/go-control-plane/envoy/config/rbac/v3"
 	httpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/rbac/v3"
 )
 
-// HTTP returns the compiler of the HTTP filter. Counters go to stats.
-func HTTP(stats *metrics.Stats) filter.Compiler[filter.HTTP] {
+// Options are what the filters need of the rest of the program.
+type Options struct {
+	// Stats takes the counters.
+	Stats *metrics.Stats
+	// Audit takes the lines of the logger StdoutAuditLog, each in one Write, and must not block. Default: standard output.
+	Audit io.Writer
+}
+
+func (o Options) audit() io.Writer {
+	if o.Audit == nil {
+		return os.Stdout
+	}
+	return o.Audit
+}
+
+// HTTP returns the compiler of the HTTP filter.
+func HTTP(o Options) filter.Compiler[filter.HTTP] {
 	return filter.Compiler[filter.HTTP]{
 		New: func(name string, config proto.Message) (filter.HTTP, error) {
 			c, ok := config.(*httpv3.RBAC)
@@ -54,22 +71,19 @@ func HTTP(stats *metrics.Stats) filter.Compiler[filter.HTTP] {
 			if err != nil {
 				return nil, err
 			}
-			f := &httpFilter{
-				name:         name,
-				policies:     newPolicies(compiled, c.GetRules(), c.GetShadowRules()),
-				enforcedSink: newSink(stats, "http.rbac."+compiled.RulesStatPrefix, compiled.EnforcedKeys),
-				shadowSink:   newSink(stats, "http.rbac."+compiled.ShadowRulesStatPrefix+"shadow_", compiled.ShadowKeys),
-			}
-			if compiled.PerRuleStats {
-				f.notes = append(f.notes, "track_per_rule_stats: there are no counters per policy")
-			}
-			return f, nil
+			return &httpFilter{
+				name:     name,
+				policies: newPolicies(compiled),
+				enforced: newCounters(o.Stats, "http.rbac.", compiled.RulesStatPrefix, ""),
+				shadow:   newCounters(o.Stats, "http.rbac.", compiled.ShadowRulesStatPrefix, "shadow_"),
+				out:      o.audit(),
+			}, nil
 		},
-		NewRoute: func(config proto.Message) (any, error) { return newRoute(stats, config) },
+		NewRoute: newRoute,
 	}
 }
 
-func newRoute(stats *metrics.Stats, config proto.Message) (any, error) {
+func newRoute(config proto.Message) (any, error) {
 	c, ok := config.(*httpv3.RBACPerRoute)
 	if !ok {
 		return nil, fmt.Errorf("configuration is a %T, not a RBACPerRoute", config)
@@ -78,138 +92,106 @@ func newRoute(stats *metrics.Stats, config proto.Message) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &route{policies: newPolicies(compiled, c.GetRbac().GetRules(), c.GetRbac().GetShadowRules())}
-	if p := compiled.RulesStatPrefix; p != "" {
-		r.enforcedSink = newSink(stats, "http.rbac."+p, compiled.EnforcedKeys)
-	}
-	if p := compiled.ShadowRulesStatPrefix; p != "" {
-		r.shadowSink = newSink(stats, "http.rbac."+p+"shadow_", compiled.ShadowKeys)
-	}
-	if compiled.PerRuleStats {
-		r.notes = append(r.notes, "rbac.track_per_rule_stats: there are no counters per policy")
-	}
-	return r, nil
+	return &route{newPolicies(compiled)}, nil
 }
 
-// policies are the two sets of one configuration. names has each policy's name as a metadata value, made once.
+// policies are the two sets of one configuration. values has each policy's name as a metadata value, made once.
 type policies struct {
-	enforced, shadow *authz.PolicySet
-	names            map[string]*structpb.Value
+	*rules.Filter
+	values map[string]*structpb.Value
 }
 
-func newPolicies(f *rules.Filter, of ...*rbacv3.RBAC) policies {
-	p := policies{enforced: f.Enforced, shadow: f.Shadow, names: map[string]*structpb.Value{}}
-	for _, r := range of {
-		for name := range r.GetPolicies() {
-			p.names[name] = structpb.NewStringValue(name)
-		}
+func newPolicies(f *rules.Filter) policies {
+	p := policies{f, map[string]*structpb.Value{}}
+	for _, name := range slices.Concat(f.EnforcedPolicies, f.ShadowPolicies) {
+		p.values[name] = structpb.NewStringValue(name)
 	}
 	return p
 }
 
-// sink is where the results of one set are written.
-type sink struct {
-	keys            rules.Keys
-	allowed, denied *metrics.Counter
-	// results are the two metadata values, made once: denied, allowed.
-	results [2]*structpb.Value
+// Notes are those of the configuration.
+func (p policies) Notes() []string { return p.Filter.Notes }
+
+// results are the two metadata values: denied, allowed.
+var results = [2]*structpb.Value{
+	structpb.NewStringValue(rules.Result(authz.Decision{})),
+	structpb.NewStringValue(rules.Result(authz.Decision{Allowed: true})),
 }
 
-// braces make tags in the names of stats; a prefix has none.
-var braces = strings.NewReplacer("{", "_", "}", "_")
-
-func newSink(stats *metrics.Stats, prefix string, keys rules.Keys) *sink {
-	prefix = braces.Replace(prefix)
-	return &sink{
-		keys: keys, allowed: stats.Counter(prefix + "allowed"), denied: stats.Counter(prefix + "denied"),
-		results: [2]*structpb.Value{
-			structpb.NewStringValue(rules.Result(authz.Decision{})),
-			structpb.NewStringValue(rules.Result(authz.Decision{Allowed: true})),
-		},
-	}
-}
-
-func (s *sink) count(d *authz.Decision) {
-	if d.Allowed {
-		s.allowed.Inc()
-	} else {
-		s.denied.Inc()
-	}
-}
-
-// report counts a decision and writes it as metadata. The policy is left as an earlier filter wrote it when none matched, as
-// in Envoy: several filters may share the key.
-func (s *sink) report(m *filter.Metadata, d *authz.Decision, names map[string]*structpb.Value) {
-	s.count(d)
-	result := s.results[0]
-	if d.Allowed {
-		result = s.results[1]
-	}
+// report writes a decision as metadata. The policy is left as an earlier filter wrote it when none matched, as in Envoy: several
+// filters may share the key.
+func (p policies) report(m *filter.Metadata, keys rules.Keys, d *authz.Decision) {
 	if d.Policy != "" {
-		m.Set(rules.HTTPNamespace, s.keys.Policy, names[d.Policy])
+		m.Set(rules.HTTPNamespace, keys.Policy, p.values[d.Policy])
 	}
-	m.Set(rules.HTTPNamespace, s.keys.Result, result)
+	m.Set(rules.HTTPNamespace, keys.Result, results[index(d.Allowed)])
+}
+
+func index(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
 }
 
 // httpFilter is the filter's place in a chain.
 type httpFilter struct {
 	name string
 	policies
-	enforcedSink, shadowSink *sink
-	notes                    []string
+	enforced, shadow *counters
+	out              io.Writer
 }
 
-// route is what a route has in the filter's place. A sink is nil where the filter's own serves.
-type route struct {
-	policies
-	enforcedSink, shadowSink *sink
-	notes                    []string
-}
+// route is what a route has in the filter's place.
+type route struct{ policies }
 
-func (f *httpFilter) Name() string    { return f.name }
-func (f *httpFilter) Notes() []string { return f.notes }
-func (r *route) Notes() []string      { return r.notes }
+func (f *httpFilter) Name() string { return f.name }
 
 // logHints are the values of access_log_hint: no, yes.
 var logHints = [2]*structpb.Value{structpb.NewBoolValue(false), structpb.NewBoolValue(true)}
 
 // Request decides.
 func (f *httpFilter) Request(x *filter.Exchange) filter.Action {
-	p, enforcedSink, shadowSink := &f.policies, f.enforcedSink, f.shadowSink
+	p, keys, shadowKeys := f.policies, f.EnforcedKeys, f.ShadowKeys
 	if r, ok := x.PerRoute(f.name).(*route); ok {
-		p = &r.policies
-		if r.enforcedSink != nil {
-			enforcedSink = r.enforcedSink
+		p = r.policies
+		if p.RulesStatPrefix != "" {
+			keys = p.EnforcedKeys
 		}
-		if r.shadowSink != nil {
-			shadowSink = r.shadowSink
+		if p.ShadowRulesStatPrefix != "" {
+			shadowKeys = p.ShadowKeys
 		}
 	}
-	if p.enforced == nil && p.shadow == nil {
+	if p.Enforced == nil && p.Shadow == nil {
 		return filter.Continue
 	}
 	q := ofRequest(x)
 	defer q.release()
-	if p.shadow != nil {
-		d := p.shadow.Decide(&q.request)
-		shadowSink.report(&x.Metadata, &d, p.names)
+	if p.Shadow != nil {
+		d := p.Shadow.Decide(&q.request)
+		f.shadow.count(&d, p.PerRuleStats)
+		p.report(&x.Metadata, shadowKeys, &d)
+		if p.ShadowAudit.Wants(d) && p.ShadowAudit.Stdout {
+			writeAudit(f.out, f.name, q, &d, true)
+		}
 	}
-	if p.enforced == nil {
+	if p.Enforced == nil {
 		return filter.Continue
 	}
-	d := p.enforced.Decide(&q.request)
-	enforcedSink.report(&x.Metadata, &d, p.names)
+	d := p.Enforced.Decide(&q.request)
+	f.enforced.count(&d, p.PerRuleStats)
+	p.report(&x.Metadata, keys, &d)
+	if p.EnforcedAudit.Wants(d) && p.EnforcedAudit.Stdout {
+		writeAudit(f.out, f.name, q, &d, false)
+	}
+	if hint, ok := p.LogHint(d); ok {
+		x.Metadata.Set(rules.LogNamespace, rules.LogKey, logHints[index(hint)])
+	}
 	switch {
-	case d.Action == authz.Log:
-		hint := logHints[0]
-		if d.Policy != "" {
-			hint = logHints[1]
-		}
-		x.Metadata.Set(rules.LogNamespace, rules.LogKey, hint)
 	case !d.Allowed:
 		x.Record.Policy = d.Policy
 		return x.Reply(filter.Reply{Status: http.StatusForbidden, Body: "RBAC: access denied", Details: d.Details})
-	case d.Policy != "":
+	case d.Policy != "" && d.Action != authz.Log:
 		x.Record.Policy = d.Policy
 	}
 	return filter.Continue

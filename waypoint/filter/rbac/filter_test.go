@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/types/known/anypb"
@@ -34,7 +36,7 @@ func method(m string) string {
 
 func compile(t testing.TB, stats *metrics.Stats, config string) filter.HTTP {
 	t.Helper()
-	return Build(t, rbac.HTTP(stats), "envoy.filters.http.rbac", Parse(t, &httpv3.RBAC{}, config))
+	return Build(t, rbac.HTTP(rbac.Options{Stats: stats}), "envoy.filters.http.rbac", Parse(t, &httpv3.RBAC{}, config))
 }
 
 func counts(t testing.TB, stats *metrics.Stats, want map[string]uint64) {
@@ -126,7 +128,7 @@ func TestShadowRulesReportOnly(t *testing.T) {
 	if get(x, "istio_ext_authz_shadow_effective_policy_id") == "" || get(x, "istio_ext_authz_shadow_engine_result") != "allowed" {
 		t.Errorf("metadata %v", x.Metadata.Struct(ns))
 	}
-	counts(t, stats, map[string]uint64{"http.rbac.istio_ext_authz_shadow_denied": 1, "http.rbac.istio_ext_authz_shadow_allowed": 1})
+	counts(t, stats, map[string]uint64{"http.rbac.istio_ext_authz_.shadow_denied": 1, "http.rbac.istio_ext_authz_.shadow_allowed": 1})
 }
 
 func TestLogRulesHintAndDecideNothing(t *testing.T) {
@@ -247,7 +249,7 @@ func TestAttributes(t *testing.T) {
 
 func TestPerRoute(t *testing.T) {
 	stats := metrics.NewStats()
-	c := rbac.HTTP(stats)
+	c := rbac.HTTP(rbac.Options{Stats: stats})
 	f := compile(t, stats, `{"rules_stat_prefix":"mine_","rules":`+one("ALLOW", "p", method("GET"), anybody)+`}`)
 	route := func(config string) any {
 		r, err := c.NewRoute(Parse(t, &httpv3.RBACPerRoute{}, config))
@@ -271,7 +273,7 @@ func TestPerRoute(t *testing.T) {
 	if f.Request(x) != filter.Continue {
 		t.Error("a route without rbac enforces nothing")
 	}
-	if _, err := c.NewRoute(Parse(t, &httpv3.RBACPerRoute{}, `{"rbac":{"matcher":{}}}`)); err == nil || !strings.Contains(err.Error(), "rbac.matcher") {
+	if _, err := c.NewRoute(Parse(t, &httpv3.RBACPerRoute{}, `{"rbac":{"matcher":{"on_no_match":{"keep_matching":true,"matcher":{}}}}}`)); err == nil || !strings.Contains(err.Error(), "rbac.matcher.on_no_match.keep_matching") {
 		t.Errorf("error %v", err)
 	}
 }
@@ -279,21 +281,22 @@ func TestPerRoute(t *testing.T) {
 // What cannot be honoured is an error, so that the chain is refused.
 func TestRefused(t *testing.T) {
 	for _, config := range []string{
-		`{"matcher":{}}`,
+		`{"matcher":{"on_no_match":{"keep_matching":true,"matcher":{}}}}`,
+		`{"shadow_matcher":{"on_no_match":{"keep_matching":true,"matcher":{}}}}`,
 		`{"rules":{"policies":{"p":{"permissions":[{"any":true}],"principals":[{"any":true}],"condition":{}}}}}`,
 	} {
-		if f, err := rbac.HTTP(metrics.NewStats()).New("n", Parse(t, &httpv3.RBAC{}, config)); err == nil {
+		if f, err := rbac.HTTP(rbac.Options{Stats: metrics.NewStats()}).New("n", Parse(t, &httpv3.RBAC{}, config)); err == nil {
 			t.Errorf("%s compiled to %v", config, f)
 		}
 	}
-	if _, err := rbac.HTTP(metrics.NewStats()).New("n", &networkv3.RBAC{}); err == nil {
+	if _, err := rbac.HTTP(rbac.Options{Stats: metrics.NewStats()}).New("n", &networkv3.RBAC{}); err == nil {
 		t.Error("another message compiled")
 	}
 }
 
 func TestNetwork(t *testing.T) {
 	stats := metrics.NewStats()
-	f := Build(t, rbac.Network(stats), "envoy.filters.network.rbac", Parse(t, &networkv3.RBAC{}, `{"stat_prefix":"tcp.",
+	f := Build(t, rbac.Network(rbac.Options{Stats: stats}), "envoy.filters.network.rbac", Parse(t, &networkv3.RBAC{}, `{"stat_prefix":"tcp.",
 		"shadow_rules_stat_prefix":"istio_dry_run_allow_","shadow_rules":{},"rules":`+
 		one("DENY", "ns[a]-policy[no 9000]-rule[0]", `{"destination_port":9000}`, `{"filter_state":{"key":"io.istio.peer_principal","string_match":{"prefix":"spiffe://cluster.local/"}}}`)+`}`))
 	conn := New("GET", "/").Conn
@@ -304,12 +307,130 @@ func TestNetwork(t *testing.T) {
 	if d := f.Connect(conn); d == nil || d.Details != "rbac_access_denied_matched_policy[ns[a]-policy[no_9000]-rule[0]]" || d.Flag != 0 {
 		t.Errorf("port 9000: %+v", d)
 	}
-	counts(t, stats, map[string]uint64{"tcp.rbac.allowed": 1, "tcp.rbac.denied": 1, "tcp.rbac.istio_dry_run_allow_shadow_denied": 2})
+	counts(t, stats, map[string]uint64{"tcp.rbac.allowed": 1, "tcp.rbac.denied": 1, "tcp.rbac.istio_dry_run_allow_.shadow_denied": 2})
 	if len(Notes(f)) != 1 {
 		t.Errorf("notes %q", Notes(f))
 	}
-	if _, err := rbac.Network(stats).New("n", Parse(t, &networkv3.RBAC{}, `{"stat_prefix":"tcp.","rules":`+one("ALLOW", "p", method("GET"), anybody)+`}`)); err == nil {
+	if _, err := rbac.Network(rbac.Options{Stats: stats}).New("n", Parse(t, &networkv3.RBAC{}, `{"stat_prefix":"tcp.","rules":`+one("ALLOW", "p", method("GET"), anybody)+`}`)); err == nil {
 		t.Error("header rules compiled for a connection")
+	}
+}
+
+const action = `{"action":{"name":"a","typed_config":{"@type":"type.googleapis.com/envoy.config.rbac.v3.Action","name":%q,"action":%q}}}`
+
+// byHeader is a tree with an action for each value of header x.
+func byHeader(action map[string]string) string {
+	var entries []string
+	for value, on := range action {
+		entries = append(entries, fmt.Sprintf("%q:%s", value, on))
+	}
+	return `{"matcher_tree":{"input":{"name":"i","typed_config":{"@type":"type.googleapis.com/envoy.type.matcher.v3.HttpRequestHeaderMatchInput",
+		"header_name":"x"}},"exact_match_map":{"map":{` + strings.Join(entries, ",") + `}}}}`
+}
+
+// What a real Envoy 1.40 answers and writes for the same tree.
+func TestMatcherTree(t *testing.T) {
+	tree := byHeader(map[string]string{"1": fmt.Sprintf(action, "log it", "LOG"), "2": fmt.Sprintf(action, "deny it", "DENY"), "3": fmt.Sprintf(action, "allow it", "ALLOW")})
+	f := compile(t, metrics.NewStats(), `{"rules":{},"matcher":`+tree+`,"shadow_matcher":`+tree+`}`)
+	for _, c := range []struct {
+		value, policy, details, hint string
+	}{
+		{"1", "log it", "", "true"},
+		{"2", "deny it", "rbac_access_denied_matched_policy[deny_it]", "false"},
+		{"3", "allow it", "", "false"},
+		{"4", "", "rbac_access_denied_matched_policy[none]", ""},
+	} {
+		x := New("GET", "/", "x: "+c.value)
+		passed := f.Request(x) == filter.Continue
+		if details := x.TakeReply().Details; passed != (c.details == "") || details != c.details {
+			t.Errorf("%s: passed %v, details %q", c.value, passed, details)
+		}
+		result := map[bool]string{true: "allowed", false: "denied"}[passed]
+		if get(x, "enforced_effective_policy_id") != c.policy || get(x, "enforced_engine_result") != result ||
+			get(x, "shadow_effective_policy_id") != c.policy || get(x, "shadow_engine_result") != result {
+			t.Errorf("%s: metadata %v", c.value, x.Metadata.Struct(ns))
+		}
+		hint := ""
+		if v := x.Metadata.Get("envoy.common", "access_log_hint"); v != nil {
+			hint = fmt.Sprint(v.GetBoolValue())
+		}
+		if hint != c.hint {
+			t.Errorf("%s: hint %q, want %q", c.value, hint, c.hint)
+		}
+	}
+	if notes := Notes(f); len(notes) != 1 || !strings.Contains(notes[0], "rules") {
+		t.Errorf("notes %q: rules beside a matcher have no effect", notes)
+	}
+}
+
+// Counters per policy have Envoy's names, and only those that were counted are there.
+func TestPerRuleStats(t *testing.T) {
+	stats := metrics.NewStats()
+	f := compile(t, stats, `{"track_per_rule_stats":true,"rules_stat_prefix":"r_","rules":`+one("ALLOW", "ns[a]-policy[b c.d]-rule[0]", method("GET"), anybody)+
+		`,"shadow_rules":`+one("DENY", "sh.p", method("GET"), anybody)+`}`)
+	f.Request(New("GET", "/"))
+	f.Request(New("GET", "/"))
+	f.Request(New("PUT", "/"))
+	counts(t, stats, map[string]uint64{
+		"http.rbac.r_.allowed": 2, "http.rbac.r_.denied": 1, "http.rbac.shadow_denied": 2, "http.rbac.shadow_allowed": 1,
+		"http.rbac.r_.policy.ns[a]-policy[b c.d]-rule[0].allowed": 2, "http.rbac.policy.sh.p.shadow_denied": 2,
+	})
+	if _, ok := stats.Lookup("http.rbac.r_.policy.ns[a]-policy[b c.d]-rule[0].denied"); ok {
+		t.Error("what never happened is counted")
+	}
+	// A route may turn it off, or on.
+	x := New("GET", "/")
+	r, err := rbac.HTTP(rbac.Options{Stats: stats}).NewRoute(Parse(t, &httpv3.RBACPerRoute{}, `{"rbac":{"rules":`+one("ALLOW", "route", method("GET"), anybody)+`}}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	Route(x, r)
+	f.Request(x)
+	if _, ok := stats.Lookup("http.rbac.r_.policy.route.allowed"); ok {
+		t.Error("the route did not ask for counters per policy")
+	}
+	counts(t, stats, map[string]uint64{"http.rbac.r_.allowed": 3})
+}
+
+func TestAudit(t *testing.T) {
+	audited := func(rules, condition string) string {
+		return strings.TrimSuffix(rules, "}") + `,"audit_logging_options":{"audit_condition":"` + condition + `","logger_configs":[{"audit_logger":
+			{"name":"s","typed_config":{"@type":"type.googleapis.com/envoy.extensions.rbac.audit_loggers.stream.v3.StdoutAuditLog"}}}]}}`
+	}
+	var out strings.Builder
+	o := rbac.Options{Stats: metrics.NewStats(), Audit: &out}
+	f := Build(t, rbac.HTTP(o), "my-filter", Parse(t, &httpv3.RBAC{}, `{"rules":`+audited(one("ALLOW", "get", method("GET"), anybody), "ON_DENY")+
+		`,"shadow_rules":`+audited(one("DENY", "dry", method("GET"), anybody), "ON_DENY_AND_ALLOW")+`}`))
+	f.Request(New("GET", "/a?token=secret"))
+	f.Request(New("PUT", "/b"))
+	network := Build(t, rbac.Network(o), "tcp-filter", Parse(t, &networkv3.RBAC{}, `{"stat_prefix":"tcp.","rules":`+audited(one("ALLOW", "p", `{"destination_port":1}`, anybody), "ON_DENY")+`}`))
+	network.Connect(New("GET", "/").Conn)
+
+	var got []string
+	for line := range strings.Lines(out.String()) {
+		var l struct {
+			Line map[string]any `json:"rbac_audit_log"`
+		}
+		if err := json.Unmarshal([]byte(line), &l); err != nil {
+			t.Fatal(err)
+		}
+		got = append(got, fmt.Sprint(l.Line["policy_name"], " ", l.Line["matched_rule"], " ", l.Line["authorized"], " shadow ", l.Line["shadow"], " ", l.Line["principal"], " ", l.Line["rpc_method"]))
+	}
+	want := []string{
+		"my-filter dry false shadow true " + Principal + " /a",
+		"my-filter  true shadow true " + Principal + " /b",
+		"my-filter  false shadow <nil> " + Principal + " /b",
+		"tcp-filter  false shadow <nil> " + Principal + " <nil>",
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("lines\n%s", strings.Join(got, "\n"))
+	}
+}
+
+func TestDelayDeny(t *testing.T) {
+	f := Build(t, rbac.Network(rbac.Options{Stats: metrics.NewStats()}), "n", Parse(t, &networkv3.RBAC{}, `{"stat_prefix":"tcp.","delay_deny":"0.5s","rules":{}}`))
+	if d := f.Connect(New("GET", "/").Conn); d == nil || d.Delay != 500*time.Millisecond {
+		t.Errorf("%+v", d)
 	}
 }
 
@@ -339,13 +460,13 @@ func TestIstiod(t *testing.T) {
 		switch m := m.(type) {
 		case *httpv3.RBAC:
 			seen["http"]++
-			f := Build(t, rbac.HTTP(metrics.NewStats()), "envoy.filters.http.rbac", m)
+			f := Build(t, rbac.HTTP(rbac.Options{Stats: metrics.NewStats()}), "envoy.filters.http.rbac", m)
 			if f.Request(New("GET", "/hello")) != filter.Continue || f.Request(New("POST", "/hello")) != filter.Stop {
 				t.Errorf("%s: GET must pass, POST not", e.Chain)
 			}
 		case *networkv3.RBAC:
 			seen["tcp"]++
-			f := Build(t, rbac.Network(metrics.NewStats()), "envoy.filters.network.rbac", m)
+			f := Build(t, rbac.Network(rbac.Options{Stats: metrics.NewStats()}), "envoy.filters.network.rbac", m)
 			if d := f.Connect(New("GET", "/").Conn); d == nil || d.Details != "rbac_access_denied_matched_policy[none]" {
 				t.Errorf("%s: an ALLOW policy about HTTP must deny TCP: %+v", e.Chain, d)
 			}

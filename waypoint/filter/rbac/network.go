@@ -2,21 +2,23 @@ package rbac
 
 import (
 	"fmt"
+	"io"
+	"slices"
+	"strings"
 
 	"google.golang.org/protobuf/proto"
 
 	rules "github.com/gowaypoint/gowaypoint/authz/rbac"
-	"github.com/gowaypoint/gowaypoint/telemetry/metrics"
 	"github.com/gowaypoint/gowaypoint/waypoint/filter"
 
 	networkv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/rbac/v3"
 )
 
-// Network returns the compiler of the network filter. Counters go to stats.
+// Network returns the compiler of the network filter.
 //
 // The filter decides before anything is dialled, and again about an open connection when the configuration has changed; both
 // are counted. Envoy decides at the client's first byte, when a server that speaks first has been heard already.
-func Network(stats *metrics.Stats) filter.Compiler[filter.Network] {
+func Network(o Options) filter.Compiler[filter.Network] {
 	return filter.Compiler[filter.Network]{
 		New: func(name string, config proto.Message) (filter.Network, error) {
 			c, ok := config.(*networkv3.RBAC)
@@ -27,51 +29,61 @@ func Network(stats *metrics.Stats) filter.Compiler[filter.Network] {
 			if err != nil {
 				return nil, err
 			}
-			f := &networkFilter{
-				name:         name,
-				policies:     newPolicies(compiled),
-				enforcedSink: newSink(stats, compiled.StatPrefix+"rbac.", compiled.EnforcedKeys),
-				shadowSink:   newSink(stats, compiled.StatPrefix+"rbac."+compiled.ShadowRulesStatPrefix+"shadow_", compiled.ShadowKeys),
+			base := compiled.StatPrefix
+			if !strings.HasSuffix(base, ".") {
+				base += "."
 			}
-			if compiled.Shadow != nil {
-				f.notes = append(f.notes, "shadow_rules: results are counted, but not written as dynamic metadata, which connections do not have")
-			}
-			if compiled.DelayDeny > 0 {
-				f.notes = append(f.notes, "delay_deny: a denied connection is closed at once")
-			}
-			return f, nil
+			base = braces.Replace(base) + "rbac."
+			return &networkFilter{
+				name: name, Filter: compiled, out: o.audit(),
+				enforced: newCounters(o.Stats, base, "", ""),
+				shadow:   newCounters(o.Stats, base, compiled.ShadowRulesStatPrefix, "shadow_"),
+			}, nil
 		},
 	}
 }
 
 type networkFilter struct {
 	name string
-	policies
-	enforcedSink, shadowSink *sink
-	notes                    []string
+	*rules.Filter
+	enforced, shadow *counters
+	out              io.Writer
 }
 
-func (f *networkFilter) Name() string    { return f.name }
-func (f *networkFilter) Notes() []string { return f.notes }
+func (f *networkFilter) Name() string { return f.name }
+
+func (f *networkFilter) Notes() []string {
+	notes := slices.Clone(f.Filter.Notes)
+	if f.Shadow != nil {
+		notes = append(notes, "shadow rules: results are counted, but not written as dynamic metadata, which connections do not have")
+	}
+	return notes
+}
 
 // Connect decides.
 func (f *networkFilter) Connect(c *filter.Conn) *filter.Denial {
-	if f.enforced == nil && f.shadow == nil {
+	if f.Enforced == nil && f.Shadow == nil {
 		return nil
 	}
 	q := ofConn(c)
 	defer q.release()
-	if f.shadow != nil {
-		d := f.shadow.Decide(&q.request)
-		f.shadowSink.count(&d)
+	if f.Shadow != nil {
+		d := f.Shadow.Decide(&q.request)
+		f.shadow.count(&d, false)
+		if f.ShadowAudit.Wants(d) && f.ShadowAudit.Stdout {
+			writeAudit(f.out, f.name, q, &d, true)
+		}
 	}
-	if f.enforced == nil {
+	if f.Enforced == nil {
 		return nil
 	}
-	d := f.enforced.Decide(&q.request)
-	f.enforcedSink.count(&d)
+	d := f.Enforced.Decide(&q.request)
+	f.enforced.count(&d, false)
+	if f.EnforcedAudit.Wants(d) && f.EnforcedAudit.Stdout {
+		writeAudit(f.out, f.name, q, &d, false)
+	}
 	if d.Allowed {
 		return nil
 	}
-	return &filter.Denial{Details: d.Details}
+	return &filter.Denial{Details: d.Details, Delay: f.DelayDeny}
 }
