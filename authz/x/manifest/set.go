@@ -2,6 +2,8 @@ package manifest
 
 import (
 	"fmt"
+	"regexp"
+	"strings"
 
 	meshconfig "istio.io/api/mesh/v1alpha1"
 	securityv1beta1 "istio.io/api/security/v1beta1"
@@ -89,4 +91,44 @@ func (s *Set) Policy(namespace, name string) *Policy {
 		}
 	}
 	return nil
+}
+
+// Locate finds the places of the fields that an error of package istio names, and returns it as [Errors].
+func (s *Set) Locate(err error) error {
+	var out Errors
+	for _, one := range flatten(err) {
+		e := &Error{Problem: one.Error()}
+		if m := policyError.FindStringSubmatch(e.Problem); m != nil {
+			at := func(string) Place { return Place{} }
+			if p := s.Policy(m[2], m[3]); p != nil && m[1] == "AuthorizationPolicy" {
+				at = p.At
+			}
+			for i := range s.Authentications {
+				if a := &s.Authentications[i]; m[1] == "RequestAuthentication" && a.Namespace == m[2] && a.Name == m[3] {
+					at = a.At
+				}
+			}
+			field := m[4]
+			if !strings.HasPrefix(field, "annotation") && field != "" {
+				field = "spec." + field
+			}
+			e.Place, e.Object, e.Field, e.Problem = at(field), m[1]+" "+m[2]+"/"+m[3], field, m[5]
+		}
+		out = append(out, e)
+	}
+	return out
+}
+
+// policyError is the form of package istio's errors: kind, namespace, name, perhaps a field, and what is wrong.
+var policyError = regexp.MustCompile(`^(AuthorizationPolicy|RequestAuthentication) ([^/ ]*)/([^: ]*): (?:([a-zA-Z]+[a-zA-Z0-9.\[\]]*): )?((?s:.*))$`)
+
+func flatten(err error) []error {
+	if many, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // the outermost list, not one further in
+		var out []error
+		for _, e := range many.Unwrap() {
+			out = append(out, flatten(e)...)
+		}
+		return out
+	}
+	return []error{err}
 }

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 
+	typev1beta1 "istio.io/api/type/v1beta1"
+
 	"github.com/gowaypoint/gowaypoint/authz/istio"
 )
 
@@ -136,7 +138,7 @@ func (s *Set) Candidates() []istio.Object {
 func (s *Set) named() []istio.Object {
 	var out []istio.Object
 	for i := range s.Policies {
-		for _, o := range Refs(&s.Policies[i].Policy) {
+		for _, o := range Refs(s.Policies[i].Namespace, s.Policies[i].Spec) {
 			if !slices.Contains(out, o) {
 				out = append(out, o)
 			}
@@ -145,15 +147,31 @@ func (s *Set) named() []istio.Object {
 	return out
 }
 
-// Refs are the objects that a policy's targetRefs name.
-func Refs(p *istio.Policy) []istio.Object {
-	refs := p.Spec.GetTargetRefs()
-	if ref := p.Spec.GetTargetRef(); ref != nil {
-		refs = append(slices.Clone(refs), ref)
+// attached is a policy or a RequestAuthentication.
+type attached interface {
+	GetTargetRef() *typev1beta1.PolicyTargetReference
+	GetTargetRefs() []*typev1beta1.PolicyTargetReference
+}
+
+// Names tells whether a policy, or a RequestAuthentication, of the namespace names the target.
+func (t *Target) Names(namespace string, spec attached) bool {
+	return slices.ContainsFunc(Refs(namespace, spec), func(o istio.Object) bool {
+		if o.Kind == "GatewayClass" {
+			return namespace == t.RootNamespace && o.Name == cmp.Or(t.GatewayClass, "istio-waypoint")
+		}
+		return o == t.Object || o.Kind == "Gateway" && o.Namespace == t.Gateway.Namespace && o.Name == t.Gateway.Name
+	})
+}
+
+// Refs are the objects that targetRefs name. The older targetRef counts only where there are none.
+func Refs(namespace string, spec attached) []istio.Object {
+	refs := spec.GetTargetRefs()
+	if ref := spec.GetTargetRef(); ref != nil && len(refs) == 0 {
+		refs = []*typev1beta1.PolicyTargetReference{ref}
 	}
 	var out []istio.Object
 	for _, ref := range refs {
-		o := istio.Object{Group: ref.GetGroup(), Kind: ref.GetKind(), Namespace: p.Namespace, Name: ref.GetName()}
+		o := istio.Object{Group: ref.GetGroup(), Kind: ref.GetKind(), Namespace: namespace, Name: ref.GetName()}
 		if o.Group == "core" {
 			o.Group = ""
 		}
@@ -173,7 +191,7 @@ func (s *Set) applying(o istio.Object) string {
 	waypoint := s.knownWaypoint(o)
 	for i := range s.Policies {
 		p := &s.Policies[i].Policy
-		if slices.ContainsFunc(Refs(p), func(ref istio.Object) bool { return ref == o || waypoint != nil && ref == *waypoint }) {
+		if slices.ContainsFunc(Refs(p.Namespace, p.Spec), func(ref istio.Object) bool { return ref == o || waypoint != nil && ref == *waypoint }) {
 			names = append(names, p.Namespace+"/"+p.Name)
 		}
 	}
