@@ -40,7 +40,7 @@ type Filter struct {
 }
 
 // String is listener and name.
-func (c *Chain) String() string { return c.Listener + " " + c.Name }
+func (c *Chain) String() string { return strings.TrimSpace(c.Listener + " " + c.Name) }
 
 // Enforces tells whether the chain has an RBAC filter.
 func (c *Chain) Enforces() bool {
@@ -95,9 +95,21 @@ func (f *Filter) provider() string {
 // isEnvoyConfig tells a config_dump, a discovery response, a listener or a list of listeners.
 func isEnvoyConfig(n *node) bool {
 	if n.kind == isList {
-		return len(n.items) > 0 && isListener(n.items[0])
+		return len(n.items) > 0 && (isListener(n.items[0]) || isChain(n.items[0]) || isFilter(n.items[0]))
 	}
-	return n.get("configs") != nil || n.get("resources") != nil && n.get("kind") == nil || isListener(n)
+	return n.get("configs") != nil || n.get("resources") != nil && n.get("kind") == nil || isListener(n) || isChain(n) || isFilter(n)
+}
+
+// isChain tells a filter chain, or what waypoint authz convert prints.
+func isChain(n *node) bool { return n.get("kind") == nil && n.get("filters") != nil }
+
+// isFilter tells a filter that stands alone, with its name or without.
+func isFilter(n *node) bool {
+	if n.get("kind") != nil {
+		return false
+	}
+	url := n.str("@type")
+	return n.either("typed_config") != nil || strings.HasSuffix(url, "/"+typeHTTP) || strings.HasSuffix(url, "/"+typeNetwork)
 }
 
 func isListener(n *node) bool {
@@ -141,10 +153,20 @@ type envoyReader struct {
 func (r *reader) envoy(at Place, n *node) {
 	e := &envoyReader{problems: problems{root: n}, at: at}
 	switch {
+	case n.kind == isList && isFilter(n.items[0]):
+		e.chain("", 0, &node{line: n.line, kind: isObject, members: []member{{"filters", n.line, n}}})
 	case n.kind == isList:
-		for _, l := range n.items {
-			e.listener(l)
+		for i, l := range n.items {
+			if isChain(l) {
+				e.chain("", i, l)
+			} else {
+				e.listener(l)
+			}
 		}
+	case isChain(n):
+		e.chain("", 0, n)
+	case isFilter(n):
+		e.chain("", 0, &node{line: n.line, kind: isObject, members: []member{{"filters", n.line, &node{line: n.line, kind: isList, items: []*node{n}}}}})
 	case n.get("configs") != nil:
 		for _, c := range n.list("configs") {
 			e.dump(c)
@@ -192,10 +214,14 @@ func (e *envoyReader) listener(l *node) {
 		all = append(all, c)
 	}
 	for i, c := range all {
-		chain := Chain{Listener: l.field("name"), Name: cmp.Or(c.field("name"), fmt.Sprintf("#%d", i)), Where: e.place(c)}
-		e.filters(&chain, c.list("filters"))
-		e.chains = append(e.chains, chain)
+		e.chain(l.field("name"), i, c)
 	}
+}
+
+func (e *envoyReader) chain(listener string, i int, c *node) {
+	chain := Chain{Listener: listener, Name: cmp.Or(c.field("name"), fmt.Sprintf("#%d", i)), Where: e.place(c)}
+	e.filters(&chain, c.list("filters"))
+	e.chains = append(e.chains, chain)
 }
 
 func (e *envoyReader) place(n *node) Place {
@@ -217,6 +243,9 @@ const (
 func (e *envoyReader) filters(chain *Chain, filters []*node) {
 	for _, n := range filters {
 		f := Filter{Name: n.field("name"), Where: e.place(n), config: n.either("typed_config")}
+		if n.str("@type") != "" { // the configuration alone
+			f.config = n
+		}
 		if f.config != nil {
 			url := cmp.Or(f.config.field("type_url"), f.config.str("@type"))
 			f.Type = url[strings.LastIndexByte(url, '/')+1:]
@@ -224,7 +253,7 @@ func (e *envoyReader) filters(chain *Chain, filters []*node) {
 		at := fmt.Sprintf("listener %s, chain %s, filter %s", chain.Listener, chain.Name, f.Name)
 		switch f.Type {
 		case typeHTTP:
-			f.HTTP = &httpv3.RBAC{}
+			f.HTTP, chain.HTTP = &httpv3.RBAC{}, true
 			e.message(at, f.config, f.HTTP)
 		case typeNetwork:
 			f.Network = &networkv3.RBAC{}
