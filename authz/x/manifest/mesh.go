@@ -156,6 +156,8 @@ func ownerOf(meta *objectMeta) string {
 func (r *reader) placeMesh() {
 	m := &r.set.Mesh
 	m.RootNamespace = r.set.RootNamespace()
+	// Whoever gives namespaces, services and gateways gives what there is; who gives less, a part of it.
+	m.Partial = len(r.mesh.namespaces) == 0 || len(r.mesh.services) == 0 || len(m.Gateways) == 0
 	for _, s := range r.mesh.services {
 		s.Waypoint = r.mesh.waypoint(s.Namespace, s.labels)
 		m.Services = append(m.Services, s.Service)

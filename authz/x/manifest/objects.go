@@ -145,7 +145,7 @@ func (r *reader) authentication(o *object) {
 	spec := &securityv1beta1.RequestAuthentication{}
 	o.message("spec", o.Spec, spec, false)
 	r.set.Authentications = append(r.set.Authentications, RequestAuthentication{
-		Namespace: o.Metadata.Namespace, Name: o.Metadata.Name, Annotations: o.Metadata.Annotations, Spec: spec, origin: o.origin(),
+		RequestAuthentication: istio.RequestAuthentication{Namespace: o.Metadata.Namespace, Name: o.Metadata.Name, Spec: spec}, origin: o.origin(),
 	})
 }
 

@@ -6,7 +6,6 @@ import (
 	"strings"
 
 	meshconfig "istio.io/api/mesh/v1alpha1"
-	securityv1beta1 "istio.io/api/security/v1beta1"
 
 	"github.com/gowaypoint/gowaypoint/authz/istio"
 )
@@ -34,9 +33,7 @@ type Policy struct {
 
 // RequestAuthentication is a RequestAuthentication object with its place.
 type RequestAuthentication struct {
-	Namespace, Name string
-	Annotations     map[string]string
-	Spec            *securityv1beta1.RequestAuthentication
+	istio.RequestAuthentication
 	origin
 }
 
@@ -79,6 +76,15 @@ func (s *Set) IstioPolicies() []istio.Policy {
 	out := make([]istio.Policy, len(s.Policies))
 	for i := range s.Policies {
 		out[i] = s.Policies[i].Policy
+	}
+	return out
+}
+
+// IstioAuthentications are the RequestAuthentications as package istio takes them.
+func (s *Set) IstioAuthentications() []istio.RequestAuthentication {
+	out := make([]istio.RequestAuthentication, len(s.Authentications))
+	for i := range s.Authentications {
+		out[i] = s.Authentications[i].RequestAuthentication
 	}
 	return out
 }

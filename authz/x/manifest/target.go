@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	meshconfig "istio.io/api/mesh/v1alpha1"
 	typev1beta1 "istio.io/api/type/v1beta1"
 
 	"github.com/gowaypoint/gowaypoint/authz/istio"
@@ -22,6 +23,8 @@ type Choice struct {
 	TCP bool
 	// TrustDomains in place of MeshConfig's: the mesh's own, and its aliases.
 	TrustDomains []string
+	// Version of istiod; default the newest.
+	Version istio.Version
 }
 
 // Target is what was chosen.
@@ -40,7 +43,7 @@ func ObjectName(o istio.Object) string { return o.Kind + "/" + o.Namespace + "/"
 
 // Target finds what to decide for. The error says which choices there are.
 func (s *Set) Target(c Choice) (Target, error) {
-	t := Target{Target: istio.Target{RootNamespace: s.RootNamespace(), TCP: c.TCP, TrustDomains: c.TrustDomains}}
+	t := Target{Target: istio.Target{Version: c.Version, RootNamespace: s.RootNamespace(), TCP: c.TCP, TrustDomains: c.TrustDomains}}
 	if len(t.TrustDomains) == 0 {
 		t.TrustDomains = s.TrustDomains()
 	}
@@ -157,7 +160,7 @@ type attached interface {
 func (t *Target) Names(namespace string, spec attached) bool {
 	return slices.ContainsFunc(Refs(namespace, spec), func(o istio.Object) bool {
 		if o.Kind == "GatewayClass" {
-			return namespace == t.RootNamespace && o.Name == cmp.Or(t.GatewayClass, "istio-waypoint")
+			return namespace == t.RootNamespace && o.Name == istio.WaypointClass
 		}
 		return o == t.Object || o.Kind == "Gateway" && o.Namespace == t.Gateway.Namespace && o.Name == t.Gateway.Name
 	})
@@ -255,4 +258,25 @@ func (s *Set) waypointOf(t *Target, chosen string) (istio.Object, error) {
 	}
 	return istio.Object{}, fmt.Errorf("which waypoint does %s use? Add its manifest and its Namespace's to the input, or choose with --waypoint one of:\n  %s",
 		ObjectName(t.Object), strings.Join(names, "\n  "))
+}
+
+// providers fills in the extension providers. Without a MeshConfig those that policies name are taken to be there.
+func (s *Set) providers(t *Target) {
+	if s.MeshConfig != nil {
+		t.Providers = s.MeshConfig.GetExtensionProviders()
+		return
+	}
+	var names []string
+	for i := range s.Policies {
+		if name := s.Policies[i].Spec.GetProvider().GetName(); name != "" && !slices.Contains(names, name) && t.Names(s.Policies[i].Namespace, s.Policies[i].Spec) {
+			names = append(names, name)
+			t.Providers = append(t.Providers, &meshconfig.MeshConfig_ExtensionProvider{Name: name, Provider: &meshconfig.MeshConfig_ExtensionProvider_EnvoyExtAuthzGrpc{
+				EnvoyExtAuthzGrpc: &meshconfig.MeshConfig_ExtensionProvider_EnvoyExternalAuthorizationGrpcProvider{Service: "unknown.invalid", Port: 9000},
+			}})
+		}
+	}
+	if len(names) > 0 {
+		t.MultipleProviders = true
+		t.Notes = append(t.Notes, fmt.Sprintf("the input has no MeshConfig: taking it that it has the extension provider %s", strings.Join(names, ", ")))
+	}
 }

@@ -1,7 +1,6 @@
 package reverse
 
 import (
-	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -145,21 +144,32 @@ func (p *Policy) check() string {
 	return problem
 }
 
-// versions of istiod that the RBAC may be of; names are quoted in regular expressions by some only.
-var versions = []istio.Version{istio.Newest}
+// versions of istiod that the RBAC may be of: names of providers are in keys, and names are quoted in regular expressions, by
+// some only. The oldest comes last.
+var versions = []istio.Version{istio.Newest, istio.V127, istio.V124}
 
 func (p *Policy) checkVersion(v istio.Version) string {
 	const name = "waypoint"
 	probe := istio.Policy{Namespace: p.Namespace, Name: p.Name, Annotations: p.Annotations, Spec: proto.CloneOf(p.Spec)}
 	probe.Spec.TargetRefs = []*typev1beta1.PolicyTargetReference{{Group: "gateway.networking.k8s.io", Kind: "Gateway", Name: name}}
-	target := istio.Target{Gateway: istio.Object{Namespace: p.Namespace, Name: name}, TCP: p.TCP}
-	rules, err := compile(probe, target, v, p.Spec.GetProvider().GetName())
+	rules, err := istio.Compile([]istio.Policy{probe}, istio.Target{
+		Version: v, Gateway: istio.Object{Namespace: p.Namespace, Name: name}, TCP: p.TCP, Providers: []*meshconfig.MeshConfig_ExtensionProvider{{
+			Name: p.Spec.GetProvider().GetName(), Provider: &meshconfig.MeshConfig_ExtensionProvider_EnvoyExtAuthzGrpc{
+				EnvoyExtAuthzGrpc: &meshconfig.MeshConfig_ExtensionProvider_EnvoyExternalAuthorizationGrpcProvider{Service: "provider.local", Port: 80},
+			},
+		}},
+	})
 	if err != nil {
 		return fmt.Sprintf("what it seems to be is no valid policy: %v", err)
 	}
 	got := map[string]*rbacv3.Policy{}
-	for _, r := range rules {
-		maps.Copy(got, r.GetPolicies())
+	pairs := []istio.Pair{rules.Audit, rules.Deny, rules.Allow}
+	for _, c := range rules.Custom {
+		pairs = append(pairs, c.Pair)
+	}
+	for _, pair := range pairs {
+		maps.Copy(got, pair.Enforced.GetPolicies())
+		maps.Copy(got, pair.Shadow.GetPolicies())
 	}
 	for _, key := range slices.Sorted(maps.Keys(p.RBAC)) {
 		if !proto.Equal(got[key], p.RBAC[key]) {
@@ -171,6 +181,3 @@ func (p *Policy) checkVersion(v istio.Version) string {
 	}
 	return ""
 }
-
-var _ = cmp.Or[string]
-var _ *meshconfig.MeshConfig

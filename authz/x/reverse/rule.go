@@ -90,13 +90,13 @@ func permissionItem(p *rbacv3.Permission) (item, bool, error) {
 	if n := p.GetNotRule(); n != nil {
 		p, not = n, true
 	}
-	or := p.GetOrRules()
-	if or == nil {
-		return item{}, false, errors.New("not one of or_rules")
+	rules := []*rbacv3.Permission{p} // one for all values stands alone
+	if or := p.GetOrRules(); or != nil {
+		rules = or.GetRules()
 	}
 	var all []values
-	for _, part := range or.GetRules() {
-		if many := part.GetMetadata().GetValue().GetOrMatch(); many != nil && len(or.GetRules()) == 1 { // of experimental.envoy.filters
+	for _, part := range rules {
+		if many := part.GetMetadata().GetValue().GetOrMatch(); many != nil && len(rules) == 1 { // of experimental.envoy.filters
 			m := part.GetMetadata()
 			path := metadataPath(m)
 			for _, v := range many.GetValueMatchers() {
@@ -118,11 +118,10 @@ func principalItem(p *rbacv3.Principal) (item, bool, error) {
 	if n := p.GetNotId(); n != nil {
 		p, not = n, true
 	}
-	or := p.GetOrIds()
-	if or == nil {
-		return item{}, false, errors.New("not one of or_ids")
+	ids := []*rbacv3.Principal{p} // one for all values stands alone
+	if or := p.GetOrIds(); or != nil {
+		ids = or.GetIds()
 	}
-	ids := or.GetIds()
 	if len(ids) == 1 && ids[0].GetOrIds() != nil { // several request principals
 		ids = ids[0].GetOrIds().GetIds()
 	}

@@ -5,8 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strings"
 
+	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	"github.com/spf13/cobra"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
@@ -54,6 +54,9 @@ attached to: targetRefs are those of the Service whose filter chain it stands in
 func (v *converter) run(cmd *cobra.Command) error {
 	if v.output != "" && v.output != "json" && v.output != "yaml" {
 		return fmt.Errorf("--output: %q; want json or yaml", v.output)
+	}
+	if err := v.read(); err != nil {
+		return err
 	}
 	set, err := v.load(cmd)
 	if err != nil {
@@ -108,7 +111,7 @@ func (v *converter) forward(cmd *cobra.Command, set *manifest.Set) ([]converted,
 	}
 	var out []converted
 	for _, c := range choices {
-		one := choice{c}
+		one := choice{Choice: c}
 		target, err := one.target(cmd, set)
 		if err != nil {
 			return nil, err
@@ -134,9 +137,30 @@ func (v *converter) filters(set *manifest.Set, target *manifest.Target) (*conver
 	if err != nil {
 		return nil, set.Locate(err)
 	}
+	tokens := target.Target
+	tokens.JWKSFetch = istio.FetchByEnvoy // there is nobody here to fetch keys
+	jwt, err := istio.Authenticate(set.IstioAuthentications(), tokens)
+	if err != nil {
+		return nil, set.Locate(err)
+	}
 	var messages []proto.Message
-	for _, f := range rules.HTTP() {
-		messages = append(messages, f)
+	if target.TCP {
+		for _, f := range rules.NetworkFilters() {
+			messages = append(messages, f)
+		}
+	} else {
+		var between []*hcmv3.HttpFilter
+		if f := jwt.HTTPFilter(); f != nil {
+			between = append(between, f)
+			for _, p := range jwt.Config.GetProviders() {
+				if p.GetRemoteJwks() != nil {
+					out.Notes = []string{"keys at a jwksUri are left to Envoy to fetch; istiod fetches them itself unless it is told otherwise, and sends them along"}
+				}
+			}
+		}
+		for _, f := range rules.HTTPFilters(between...) {
+			messages = append(messages, f)
+		}
 	}
 	for _, m := range messages {
 		raw, err := protojson.MarshalOptions{UseProtoNames: true}.Marshal(m)
@@ -145,8 +169,11 @@ func (v *converter) filters(set *manifest.Set, target *manifest.Target) (*conver
 		}
 		out.Filters = append(out.Filters, raw)
 	}
-	for _, s := range rules.Skipped {
+	for _, s := range append(rules.Skipped, jwt.Skipped...) {
 		out.Skipped = append(out.Skipped, s.String())
+	}
+	for _, n := range append(rules.Notes, jwt.Notes...) {
+		out.Notes = append(out.Notes, n.String())
 	}
 	return out, nil
 }
@@ -164,5 +191,3 @@ func indent(v any) ([]byte, error) {
 	out.WriteByte('\n')
 	return out.Bytes(), err
 }
-
-var _ = strings.Join

@@ -237,10 +237,15 @@ func writeReasons(w io.Writer, reasons []reason, matched bool, indent string) {
 			}
 			continue
 		}
-		if matched {
-			fmt.Fprintf(w, "%s%s is %s, which is %s", indent, r.Attribute, r.Got, r.Wanted)
-		} else {
+		switch {
+		case !matched:
 			fmt.Fprintf(w, "%s%s is %s, wanted %s", indent, r.Attribute, r.Got, r.Wanted)
+		case r.Got == r.Wanted:
+			fmt.Fprintf(w, "%s%s is %s", indent, r.Attribute, r.Got)
+		case strings.HasPrefix(r.Wanted, "not "):
+			fmt.Fprintf(w, "%s%s is %s, which is %s", indent, r.Attribute, r.Got, r.Wanted)
+		default:
+			fmt.Fprintf(w, "%s%s is %s, which fits %s", indent, r.Attribute, r.Got, r.Wanted)
 		}
 		if len(r.Fields) > 0 {
 			fmt.Fprintf(w, "   [%s", strings.Join(r.Fields, ", "))

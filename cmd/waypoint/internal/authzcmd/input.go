@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/gowaypoint/gowaypoint/authz/istio"
 	"github.com/gowaypoint/gowaypoint/authz/x/manifest"
 )
 
@@ -41,7 +42,10 @@ func (in *input) load(cmd *cobra.Command) (*manifest.Set, error) {
 }
 
 // choice is the flags that say for which chain of which waypoint.
-type choice struct{ manifest.Choice }
+type choice struct {
+	manifest.Choice
+	version string
+}
 
 func (c *choice) flags(cmd *cobra.Command) {
 	f := cmd.Flags()
@@ -49,6 +53,15 @@ func (c *choice) flags(cmd *cobra.Command) {
 	f.StringVar(&c.Waypoint, "waypoint", "", "<namespace>/<name> of the waypoint that serves it; by default as the input says")
 	f.BoolVar(&c.TCP, "tcp", false, "a port that is not HTTP")
 	f.StringSliceVar(&c.TrustDomains, "trust-domain", nil, "trust domain of the mesh, and after it its aliases; by default MeshConfig's, else cluster.local")
+	f.StringVar(&c.version, "istio", "", "version of istiod, such as 1.27; by default the newest that is known")
+}
+
+// read checks the flags.
+func (c *choice) read() (err error) {
+	if c.Version, err = istio.ParseVersion(c.version); err != nil {
+		return fmt.Errorf("--istio: %w", err)
+	}
+	return nil
 }
 
 // target finds the target, and tells what was assumed.

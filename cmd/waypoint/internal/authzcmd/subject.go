@@ -44,7 +44,10 @@ func (f *subjectFlags) flags(cmd *cobra.Command) {
 // find makes the subject. Port is the port that is asked for, 0 if it does not matter.
 func (f *subjectFlags) find(set *manifest.Set, port uint16) (*subject, error) {
 	s := &subject{set: set, tcp: f.TCP}
-	var err error
+	err := f.choice.read()
+	if err != nil {
+		return nil, err
+	}
 	switch {
 	case len(set.Chains) > 0:
 		err = f.fromDump(s, port)

@@ -87,13 +87,13 @@ func wanted(name, text string) string {
 	return once(once(text, " or "), " and ")
 }
 
-// once leaves out repetitions.
+// once leaves out repetitions: what was wanted of a claim stands there twice, as a string and as an element of a list.
 func once(text, joiner string) string {
 	var out []string
 	seen := map[string]bool{}
 	for _, part := range strings.Split(text, joiner) {
-		if !seen[part] {
-			seen[part] = true
+		if plain := strings.TrimPrefix(part, "not "); !seen[plain] {
+			seen[plain] = true
 			out = append(out, part)
 		}
 	}
