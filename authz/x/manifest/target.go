@@ -59,6 +59,7 @@ func (s *Set) Target(c Choice) (Target, error) {
 			return t, err
 		}
 	}
+	s.providers(&t)
 	return t, nil
 }
 
@@ -69,8 +70,7 @@ func (s *Set) chosen(name string) (istio.Object, error) {
 	all := s.Candidates()
 	switch {
 	case len(all) == 0:
-		return istio.Object{}, errors.New("no policy names a Service, ServiceEntry or Gateway in targetRefs, so no waypoint enforces any: " +
-			"say with --for what to decide for, such as --for Service/default/helloworld")
+		return istio.Object{}, s.noTarget()
 	case len(all) > 1 && !s.sameForAll(all):
 		names := make([]string, len(all))
 		for i, o := range all {
@@ -79,6 +79,23 @@ func (s *Set) chosen(name string) (istio.Object, error) {
 		return istio.Object{}, fmt.Errorf("several targets are possible; choose with --for one of:\n  %s", strings.Join(names, "\n  "))
 	}
 	return all[0], nil
+}
+
+// noTarget says why there is nothing to decide for.
+func (s *Set) noTarget() error {
+	if len(s.Policies) == 0 {
+		return errors.New("the input has no AuthorizationPolicy; say with --for what to decide for nonetheless, such as --for Service/default/helloworld")
+	}
+	text := "no policy names a Service, ServiceEntry or Gateway in targetRefs, so no waypoint enforces any of them:"
+	for i := range s.Policies {
+		p := &s.Policies[i]
+		why := "has neither selector nor targetRefs: it is for all of its namespace"
+		if p.Spec.GetSelector() != nil {
+			why = "has a selector"
+		}
+		text += fmt.Sprintf("\n  %s: AuthorizationPolicy %s/%s %s", p.At(""), p.Namespace, p.Name, why)
+	}
+	return errors.New(text + "\nTo have a waypoint enforce one, give it targetRefs. To see what holds for a Service as it is, say --for Service/<namespace>/<name>")
 }
 
 // ParseObject reads <kind>/<namespace>/<name>.

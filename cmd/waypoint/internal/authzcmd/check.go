@@ -36,6 +36,7 @@ policies allow it. What a policy asks about and you did not give counts as not t
 			if err != nil {
 				return err
 			}
+			r.Notes = append(r.Notes, q.subject.notCounted()...)
 			return r.finish(cmd, q.output, writeCheck)
 		},
 	}

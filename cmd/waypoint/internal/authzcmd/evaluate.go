@@ -49,6 +49,9 @@ func (q *question) answer(c *cobra.Command) (*result, error) {
 	s := q.subject
 	q.TCP = s.tcp
 	out := &result{For: s.info(), Notes: s.notes}
+	if s.target != nil && q.Port != 0 {
+		out.Notes = append(out.Notes, s.unknownPort(q.Port)...)
+	}
 	if s.target != nil && q.Port == 0 {
 		if q.Port = onlyPort(q.set, s.target.Object); q.Port != 0 {
 			out.Notes = append(out.Notes, fmt.Sprintf("taking port %d, the only one of %s", q.Port, manifest.ObjectName(s.target.Object)))
@@ -74,7 +77,7 @@ func (q *question) answer(c *cobra.Command) (*result, error) {
 	s.fill(out, &x)
 	q.pathWarnings(out)
 	out.Notes = append(out.Notes, q.missing(c, &x)...)
-	out.Notes = append(out.Notes, s.notCounted()...)
+	out.Warnings = append(out.Warnings, hints(&x)...)
 	return out, nil
 }
 
@@ -182,6 +185,14 @@ func (s *subject) fill(out *result, x *authz.ChainExplanation) {
 		out.Nearest = s.nearest(x.Stages[v.Stage].Enforced)
 	}
 	out.Because = because(out, v, rules)
+	if s.rules == nil || out.Custom == nil && (out.Policy == nil || out.Policy.Action != "CUSTOM") {
+		return
+	}
+	for _, c := range s.rules.Custom {
+		if c.Bad != "" {
+			out.Notes = append(out.Notes, fmt.Sprintf("extension provider %q cannot be asked: %s", c.Provider, c.Bad))
+		}
+	}
 }
 
 func because(out *result, v *authz.Verdict, rules int) string {
@@ -190,9 +201,9 @@ func because(out *result, v *authz.Verdict, rules int) string {
 		out.Policy.Action = "CUSTOM"
 		return out.Policy.String() + " matches, and its extension provider cannot be asked, so it denies"
 	case v.Policy != "":
-		return out.Policy.String() + " matches"
+		return "policy " + out.Policy.short() + " matches"
 	case v.Stage < 0:
-		return "no policy is in force"
+		return "no policy is in force for " + out.For.text() + ", so every request is allowed"
 	case v.Allowed:
 		return "no DENY policy matches, and there is no ALLOW policy"
 	case rules == 0:
@@ -227,6 +238,19 @@ func (s *subject) nearest(x *authz.Explanation) *policyResult {
 
 func (s *subject) policyResult(p *authz.PolicyExplanation) policyResult {
 	return policyResult{policyRef: *s.ref(p.Policy, p.Source, actionName(p.Action)), Matched: p.Matched, Reasons: s.reasons(p.Source, p.Reasons)}
+}
+
+// unknownPort says that a Service does not have the port.
+func (s *subject) unknownPort(port uint16) []string {
+	if _, known := portOf(s.set, s.target.Object, port); known {
+		return nil
+	}
+	for _, svc := range s.set.Mesh.Services {
+		if svc.Object == s.target.Object && len(svc.Ports) > 0 {
+			return []string{fmt.Sprintf("%s has no port %d: clients cannot reach it there", manifest.ObjectName(svc.Object), port)}
+		}
+	}
+	return nil
 }
 
 // missing names the attributes that policies ask about and that were not given.
@@ -270,7 +294,7 @@ func (s *subject) notCounted() []string {
 		out = append(out, s.policyName(k.Namespace, k.Name)+": "+k.Why)
 	}
 	if others > 0 && len(s.chain) == 0 {
-		out = append(out, fmt.Sprintf("%d policies of the input are for other targets", others))
+		out = append(out, fmt.Sprintf("policies of the input that are for other targets: %d", others))
 	}
 	return out
 }

@@ -30,6 +30,9 @@ func (in *input) load(cmd *cobra.Command) (*manifest.Set, error) {
 		return nil, errors.New("nothing to read: name files or directories with -f")
 	}
 	set, err := manifest.Load(in.files, manifest.Options{Stdin: cmd.InOrStdin(), Namespace: in.namespace})
+	if many := (manifest.Errors)(nil); errors.As(err, &many) && len(many) > 1 {
+		return nil, fmt.Errorf("%d things are wrong with the input:\n%w", len(many), err)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -163,6 +163,9 @@ func (s *subject) ref(name string, source authz.Source, action string) *policyRe
 func (s *subject) reasons(source authz.Source, list []authz.Reason) []reason {
 	var out []reason
 	for _, r := range list {
+		if r.Attribute == "any" && r.AnyOf == nil { // istiod makes of a policy without rules one that matches nothing
+			return []reason{{Attribute: "the number of rules", Wanted: "at least 1", Got: "0"}}
+		}
 		if r.AnyOf != nil {
 			var any [][]reason
 			for _, alternative := range r.AnyOf {
