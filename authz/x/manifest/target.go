@@ -158,7 +158,7 @@ func (s *Set) Candidates() []istio.Object {
 func (s *Set) named() []istio.Object {
 	var out []istio.Object
 	for i := range s.Policies {
-		for _, o := range Refs(s.Policies[i].Namespace, s.Policies[i].Spec) {
+		for _, o := range Refs(&s.Policies[i].Policy) {
 			if !slices.Contains(out, o) {
 				out = append(out, o)
 			}
@@ -175,7 +175,7 @@ type attached interface {
 
 // Names tells whether a policy, or a RequestAuthentication, of the namespace names the target.
 func (t *Target) Names(namespace string, spec attached) bool {
-	return slices.ContainsFunc(Refs(namespace, spec), func(o istio.Object) bool {
+	return slices.ContainsFunc(refs(namespace, spec), func(o istio.Object) bool {
 		if o.Kind == "GatewayClass" {
 			return namespace == t.RootNamespace && o.Name == istio.WaypointClass
 		}
@@ -183,14 +183,17 @@ func (t *Target) Names(namespace string, spec attached) bool {
 	})
 }
 
-// Refs are the objects that targetRefs name. The older targetRef counts only where there are none.
-func Refs(namespace string, spec attached) []istio.Object {
-	refs := spec.GetTargetRefs()
-	if ref := spec.GetTargetRef(); ref != nil && len(refs) == 0 {
-		refs = []*typev1beta1.PolicyTargetReference{ref}
+// Refs are the objects that a policy's targetRefs name.
+func Refs(p *istio.Policy) []istio.Object { return refs(p.Namespace, p.Spec) }
+
+// refs are the objects that targetRefs name. The older targetRef counts only where there are none.
+func refs(namespace string, spec attached) []istio.Object {
+	all := spec.GetTargetRefs()
+	if ref := spec.GetTargetRef(); ref != nil && len(all) == 0 {
+		all = []*typev1beta1.PolicyTargetReference{ref}
 	}
 	var out []istio.Object
-	for _, ref := range refs {
+	for _, ref := range all {
 		o := istio.Object{Group: ref.GetGroup(), Kind: ref.GetKind(), Namespace: namespace, Name: ref.GetName()}
 		if o.Group == "core" {
 			o.Group = ""
@@ -211,7 +214,7 @@ func (s *Set) applying(o istio.Object) string {
 	waypoint := s.knownWaypoint(o)
 	for i := range s.Policies {
 		p := &s.Policies[i].Policy
-		if slices.ContainsFunc(Refs(p.Namespace, p.Spec), func(ref istio.Object) bool { return ref == o || waypoint != nil && ref == *waypoint }) {
+		if slices.ContainsFunc(Refs(p), func(ref istio.Object) bool { return ref == o || waypoint != nil && ref == *waypoint }) {
 			names = append(names, p.Namespace+"/"+p.Name)
 		}
 	}
