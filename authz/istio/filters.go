@@ -83,6 +83,25 @@ func (f *filter) network() *networkrbacv3.RBAC {
 	return &networkrbacv3.RBAC{Rules: f.pair.Enforced, ShadowRules: f.pair.Shadow, ShadowRulesStatPrefix: f.prefix, StatPrefix: tcpStats}
 }
 
+// HTTP returns the configurations of the RBAC filters alone, in their order. Without the filters between them (see
+// HTTPFilters) nobody asks the providers of action CUSTOM.
+func (r *Rules) HTTP() []*httprbacv3.RBAC {
+	var out []*httprbacv3.RBAC
+	for _, f := range append(r.custom(), r.local()...) {
+		out = append(out, f.http())
+	}
+	return out
+}
+
+// Network is as HTTP, for rules of a Target with TCP.
+func (r *Rules) Network() []*networkrbacv3.RBAC {
+	var out []*networkrbacv3.RBAC
+	for _, f := range append(r.custom(), r.local()...) {
+		out = append(out, f.network())
+	}
+	return out
+}
+
 // HTTPFilters returns the filters of an HTTP chain, in istiod's order: for each provider of action CUSTOM the rules and the
 // filter that asks it; then those given, which stand between (istiod has JWT authentication there); then the rules of AUDIT,
 // DENY and ALLOW.
