@@ -39,6 +39,8 @@ type Header struct {
 	// Joined is for Envoy's matcher trees, which see several values joined with commas: to match certainly, the joined value
 	// has to match as well as each of them.
 	Joined bool
+
+	single bool // set by Compile for a pseudo-header, which has one value at most
 }
 
 // HeaderTest is the kind of test that a [Header] makes.

@@ -17,9 +17,9 @@ func (e *evaluation) describe(c Clause) Reason {
 	case *Header:
 		return Reason{Attribute: "header " + c.Name, Wanted: c.wanted(), Got: e.headerValues(c.Name)}
 	case *Path:
-		return Reason{Attribute: "path", Wanted: c.Pattern.String(), Got: quoteIf(e.path, e.hasPath)}
+		return Reason{Attribute: "path", Wanted: c.Pattern.String(), Got: quoteIf(e.urlPath())}
 	case *URITemplate:
-		return Reason{Attribute: "path", Wanted: "template " + c.Template.String(), Got: quoteIf(e.path, e.hasPath)}
+		return Reason{Attribute: "path", Wanted: "template " + c.Template.String(), Got: quoteIf(e.urlPath())}
 	case *IP:
 		return Reason{Attribute: c.Of.String() + " address", Wanted: c.Range.String(), Got: e.addressGot(c.Of)}
 	case *DestinationPort:

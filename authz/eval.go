@@ -16,12 +16,35 @@ const (
 // opposite is the reading under a negation: "not X" is certain when X is not even possible.
 func (r reading) opposite() reading { return 1 - r }
 
-// evaluation is one request on its way through the policies.
+// evaluation is one request on its way through the policies. With a cache, indexes are used; without one, every clause and
+// policy is tried in turn: that is the plain evaluator, which says what is right.
 type evaluation struct {
 	request *Request
-	path    string // without query and fragment; many policies ask for it
-	hasPath bool
+	path    string // see urlPath
+	pathIs  pathState
 	joins   *sync.Pool // of *[]byte, for headers with several values
+	cache   *cache
+}
+
+type pathState uint8
+
+const (
+	notSplit pathState = iota
+	noPath
+	hasPath
+)
+
+// urlPath is the path without query and fragment. Many policies ask for it, so it is kept, and some sets never do, so it is only
+// made when asked for.
+func (e *evaluation) urlPath() (path string, ok bool) {
+	if e.pathIs == notSplit {
+		e.path, ok = e.request.pathOnly()
+		e.pathIs = noPath
+		if ok {
+			e.pathIs = hasPath
+		}
+	}
+	return e.path, e.pathIs == hasPath
 }
 
 // matches reports whether a policy matches: any of its permissions and any of its principals.
@@ -48,14 +71,18 @@ func (e *evaluation) holds(c Clause, r reading) bool {
 			}
 		}
 		return false
+	case *indexedOr:
+		return c.holds(e, r)
 	case *Not:
 		return !e.holds(c.Clause, r.opposite())
 	case *Header:
 		return e.header(c, r)
 	case *Path:
-		return e.hasPath && c.Pattern.match(e.path, r)
+		path, ok := e.urlPath()
+		return ok && c.Pattern.match(path, r)
 	case *URITemplate:
-		return c.Template.Match(e.path)
+		path, ok := e.urlPath()
+		return ok && c.Template.Match(path)
 	case *IP:
 		return within(e.address(c.Of), c.Range, r)
 	case *DestinationPort:

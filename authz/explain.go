@@ -121,6 +121,8 @@ func (e *evaluation) values(policies []policy) []Value {
 			for _, part := range c {
 				walk(part)
 			}
+		case *indexedOr:
+			walk(c.Or)
 		case *Not:
 			walk(c.Clause)
 		case Always:

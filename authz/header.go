@@ -16,6 +16,9 @@ func (e *evaluation) header(h *Header, r reading) bool {
 		// first is "" then
 		return h.MissingIsEmpty && h.value(first, r)
 	}
+	if h.single {
+		return h.value(first, r)
+	}
 	second, more := e.request.header(h.Name, 1)
 	if !more {
 		return h.value(first, r)

@@ -21,6 +21,13 @@ type PolicySet struct {
 	policies []policy  // in the order in which they are tried
 	onMiss   Decision  // when no policy matches
 	joins    sync.Pool // of *[]byte
+
+	// A set of some size has an index of its policies, or indexes inside of them, and then a list of the attributes that these
+	// look up. See index.go.
+	index      *index
+	lookup     reading // possibly, if any policy reads so
+	attributes []attribute
+	caches     sync.Pool // of *cache
 }
 
 type policy struct {
@@ -53,6 +60,7 @@ func Compile(action Action, policies []Policy) (*PolicySet, error) {
 			return nil, fmt.Errorf("policy %q: there are two of this name", s.policies[i].name)
 		}
 	}
+	s.buildIndex()
 	return s, nil
 }
 
@@ -80,6 +88,7 @@ func CompileOrdered(rules []Rule) (*PolicySet, error) {
 			return nil, err
 		}
 	}
+	s.buildIndex()
 	return s, nil
 }
 
@@ -89,6 +98,7 @@ func newSet(action Action, n int) *PolicySet {
 		policies: make([]policy, 0, n),
 		onMiss:   Decision{Allowed: action != Allow, Action: action},
 		joins:    sync.Pool{New: func() any { return new([]byte) }},
+		caches:   sync.Pool{New: func() any { return new(cache) }},
 	}
 	if action == Allow {
 		s.onMiss.Details = details("")
@@ -106,6 +116,9 @@ func (s *PolicySet) add(action Action, r reading, p *Policy) error {
 	principals, err := simplify(Or(p.Principals))
 	if err != nil {
 		return fmt.Errorf("policy %q: principals: %w", p.Name, err)
+	}
+	if r == possibly {
+		s.lookup = possibly
 	}
 	s.policies = append(s.policies, policy{p.Name, permissions, principals, r, onMatch(action, p.Name)})
 	return nil
@@ -146,7 +159,15 @@ func (s *PolicySet) Decide(r *Request) Decision {
 
 // decide returns one of the decisions that were made at Compile.
 func (s *PolicySet) decide(r *Request) *Decision {
+	if s.attributes != nil {
+		return s.decideByIndex(r)
+	}
 	e := s.evaluate(r)
+	return s.decidePlainly(&e)
+}
+
+// decidePlainly tries the policies one after the other.
+func (s *PolicySet) decidePlainly(e *evaluation) *Decision {
 	for i := range s.policies {
 		if p := &s.policies[i]; e.matches(p) {
 			return &p.onMatch
@@ -155,7 +176,22 @@ func (s *PolicySet) decide(r *Request) *Decision {
 	return &s.onMiss
 }
 
+func (s *PolicySet) decideByIndex(r *Request) *Decision {
+	c := s.caches.Get().(*cache)
+	c.attributes = s.attributes
+	e := s.evaluate(r)
+	e.cache = c
+	d := &s.onMiss
+	if s.index == nil {
+		d = s.decidePlainly(&e)
+	} else if at := s.index.search(&e, s.index.root, int32(len(s.policies)), s.lookup); int(at) < len(s.policies) {
+		d = &s.policies[at].onMatch
+	}
+	c.release(&s.caches)
+	return d
+}
+
+// evaluate begins a plain evaluation.
 func (s *PolicySet) evaluate(r *Request) evaluation {
-	path, hasPath := r.pathOnly()
-	return evaluation{request: r, path: path, hasPath: hasPath, joins: &s.joins}
+	return evaluation{request: r, joins: &s.joins}
 }

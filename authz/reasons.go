@@ -12,6 +12,8 @@ func (e *evaluation) blame(c Clause, r reading, want bool) []Reason {
 			return []Reason{{Attribute: "policy", Wanted: "one alternative at least", Got: "none"}}
 		}
 		return e.blameParts(c, r, want, want)
+	case *indexedOr:
+		return e.blame(c.Or, r, want)
 	case *Not:
 		return e.blame(c.Clause, r.opposite(), !want)
 	}
@@ -80,6 +82,8 @@ func (e *evaluation) evidence(c Clause, r reading, came bool) []Reason {
 		parts, oneIsEnough = c, !came
 	case Or:
 		parts, oneIsEnough = c, came
+	case *indexedOr:
+		parts, oneIsEnough = c.Or, came
 	case *Not:
 		return e.evidence(c.Clause, r.opposite(), !came)
 	case Always:

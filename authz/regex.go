@@ -13,8 +13,9 @@ const maxRegexLength = 16 << 10
 
 // regex is a compiled full-match expression: a few globs where its form allows, otherwise an automaton.
 type regex struct {
-	globs []glob // any of these; nil when re is used
-	re    *regexp.Regexp
+	globs  []glob // any of these; nil when re is used
+	re     *regexp.Regexp
+	prefix string // with re: what every match begins with
 }
 
 func compileRegex(expr string) (*regex, error) {
@@ -25,14 +26,16 @@ func compileRegex(expr string) (*regex, error) {
 		return &regex{globs: globs}, nil
 	}
 	// Compiled alone first: wrapped at once, "a)|(b" would become valid.
-	if _, err := regexp.Compile(expr); err != nil {
+	alone, err := regexp.Compile(expr)
+	if err != nil {
 		return nil, err
 	}
 	re, err := regexp.Compile(`\A(?:` + expr + `)\z`)
 	if err != nil {
 		return nil, err
 	}
-	return &regex{re: re}, nil
+	prefix, _ := alone.LiteralPrefix()
+	return &regex{re: re, prefix: literalPrefix(prefix)}, nil
 }
 
 // match applies the expression to the whole of v. RE2 reads UTF-8 and matches no other bytes, so only a string that is

@@ -106,8 +106,12 @@ func (r *Request) pathOnly() (path string, ok bool) {
 	if !r.HTTP || r.Path == "" {
 		return "", false
 	}
-	if i := strings.IndexAny(r.Path, "?#"); i >= 0 {
-		return r.Path[:i], true
+	path = r.Path
+	if i := strings.IndexByte(path, '?'); i >= 0 {
+		path = path[:i]
 	}
-	return r.Path, true
+	if i := strings.IndexByte(path, '#'); i >= 0 {
+		path = path[:i]
+	}
+	return path, true
 }

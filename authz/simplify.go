@@ -67,6 +67,10 @@ func simplifyLeaf(c Clause) (Clause, error) {
 	case *Header:
 		h := *c
 		h.Name = strings.ToLower(h.Name)
+		switch h.Name {
+		case ":method", ":scheme", ":authority", ":path", "host":
+			h.single = true
+		}
 		if h.Name == "" || h.Test > HeaderInRange {
 			return nil, fmt.Errorf("header %q: no name, or unknown test", c.Name)
 		}
