@@ -47,6 +47,9 @@ const maxGlobs = 8
 
 // globsOf reads an expression as globs, or reports that it is of another form.
 func globsOf(expr string) ([]glob, bool) {
+	if g, ok := plainGlob(expr); ok {
+		return []glob{g}, true
+	}
 	re, err := syntax.Parse(expr, syntax.Perl)
 	if err != nil {
 		return nil, false
@@ -119,6 +122,21 @@ func alternativesOf(re *syntax.Regexp) ([][]token, bool) {
 		return all, true
 	}
 	return nil, false
+}
+
+// plainGlob reads an expression of literals and .* without parsing it: the form in which istiod asks for a namespace, of which a
+// set may hold a hundred thousand.
+func plainGlob(expr string) (glob, bool) {
+	literals := strings.Split(expr, ".*")
+	for i, literal := range literals {
+		if strings.ContainsAny(literal, "\\.+*?()|[]{}^$\n\ufffd") || !utf8.ValidString(literal) {
+			return glob{}, false
+		}
+		if literal == "" && i > 0 && i < len(literals)-1 {
+			return glob{}, false // two gaps are one: newGlob knows
+		}
+	}
+	return glob{literals, make([]int, len(literals)-1)}, true
 }
 
 func product(heads, tails [][]token) [][]token {

@@ -7,17 +7,18 @@ import (
 	"unsafe"
 )
 
-// When an index pays, as measured by BenchmarkCrossover. A lookup costs as much as trying a few policies, so a set of fewer is
-// tried in turn; and a group is divided again where it has more members than a further lookup is worth. An alternative is
-// cheaper to try than a policy.
+// When an index pays, by BenchmarkCrossover: a lookup costs as much as trying a few policies, so a set of fewer is tried in turn, as
+// is a group that a lookup has led to. An alternative of an Or is cheaper to try than a policy. See "How a large set is decided".
 const (
 	minPolicies = 6
-	minParts    = 12
+	minParts    = 10
 	maxGroup    = 6
 )
 
 // indexer makes the indexes of one set.
 type indexer struct {
+	minPolicies, minParts int
+
 	reader *keyReader
 	lists  []*index
 	// reads has, for each list and each of its members, the conditions for it to hold.
@@ -25,16 +26,16 @@ type indexer struct {
 	slots []int8 // for each attribute of the reader its place in the set's list, or -1
 }
 
-// buildIndex gives the set an index of its policies, and one to each of their Ors that has many parts, where it pays.
-func (s *PolicySet) buildIndex() {
-	b := &indexer{reader: newKeyReader()}
+// buildIndex gives the set an index of its policies, and one to each of their Ors that has many parts.
+func (s *PolicySet) buildIndex(minPolicies, minParts int) {
+	b := &indexer{minPolicies: minPolicies, minParts: minParts, reader: newKeyReader()}
 	for i := range s.policies {
 		p := &s.policies[i]
 		p.permissions, p.principals = b.indexOrs(p.permissions), b.indexOrs(p.principals)
 	}
-	if len(s.policies) >= minPolicies {
+	if len(s.policies) >= b.minPolicies {
 		s.index = &index{policies: s.policies}
-		whole := make([]Clause, 2)
+		whole := make(And, 2)
 		b.add(s.index, len(s.policies), func(i int) []condition {
 			whole[0], whole[1] = s.policies[i].permissions, s.policies[i].principals
 			return b.reader.and(whole)
@@ -60,7 +61,7 @@ func (b *indexer) indexOrs(c Clause) Clause {
 		for i := range c {
 			c[i] = b.indexOrs(c[i])
 		}
-		if len(c) >= minParts {
+		if len(c) >= b.minParts {
 			x := &index{parts: c}
 			b.add(x, len(c), func(i int) []condition { return b.reader.read(c[i]) })
 			return &indexedOr{c, x}
@@ -244,9 +245,13 @@ func (w *build) rarest(c candidate) int8 {
 			continue
 		}
 		if best >= 0 {
-			// A tie goes to the test that is cheaper to look up, then to fewer keys.
+			// Up to what two or three may share, a test that is cheaper to look up is worth more than a key that is rarer.
+			const few = maxGroup / 2
 			a, b := conditions[i].keys, conditions[best].keys
-			if cmp.Or(cmp.Compare(most, rarest), cmp.Compare(testOf(a), testOf(b)), cmp.Compare(len(a), len(b))) >= 0 {
+			if cmp.Or(
+				cmp.Compare(max(most, few), max(rarest, few)), cmp.Compare(testOf(a), testOf(b)),
+				cmp.Compare(most, rarest), cmp.Compare(len(a), len(b)),
+			) >= 0 {
 				continue
 			}
 		}

@@ -30,7 +30,7 @@ var (
 	townHosts     = []string{"a.b", "A.b", "a.b:80", "b", "x.a.b", "x.A.B", ""}
 	townMethods   = []string{"GET", "POST", "get", "PUT"}
 	townLines     = []string{"a", "b", "ab", "a,b", "b,a", "A", "", "1", "a\xff", "\xff"}
-	townRegexes   = []string{"a.*", ".*b", "a|b", "[^b]+", "ab?", ".*,.*", "a(.+|)"}
+	townRegexes   = []string{"a.*", ".*b", "a|b", "[^b]+", "ab?", ".*,.*", "a(.+|)", "\ufffd[ab]?"}
 )
 
 func pick[T any](w town, from []T) T { return from[w.IntN(len(from))] }

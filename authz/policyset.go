@@ -60,7 +60,7 @@ func Compile(action Action, policies []Policy) (*PolicySet, error) {
 			return nil, fmt.Errorf("policy %q: there are two of this name", s.policies[i].name)
 		}
 	}
-	s.buildIndex()
+	s.buildIndex(minPolicies, minParts)
 	return s, nil
 }
 
@@ -88,7 +88,7 @@ func CompileOrdered(rules []Rule) (*PolicySet, error) {
 			return nil, err
 		}
 	}
-	s.buildIndex()
+	s.buildIndex(minPolicies, minParts)
 	return s, nil
 }
 

@@ -3,6 +3,7 @@ package rbac
 import (
 	"fmt"
 
+	rbacv3 "github.com/envoyproxy/go-control-plane/envoy/config/rbac/v3"
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -15,6 +16,9 @@ func refuseUnknownFields(m proto.Message) error {
 }
 
 func unknownFields(m protoreflect.Message) error {
+	if rules, ok := m.Interface().(*rbacv3.RBAC); ok && surelyKnown(rules) {
+		return nil
+	}
 	if unknown := m.GetUnknown(); len(unknown) > 0 {
 		number, _, _ := protowire.ConsumeTag(unknown)
 		return fmt.Errorf("field %d of %s is not known to this build", number, m.Descriptor().FullName())
@@ -27,13 +31,17 @@ func unknownFields(m protoreflect.Message) error {
 				return true
 			}
 			v.Map().Range(func(key protoreflect.MapKey, v protoreflect.Value) bool {
-				err = at(fmt.Sprintf("%s[%q]", field.Name(), key.String()), unknownFields(v.Message()))
+				if err = unknownFields(v.Message()); err != nil {
+					err = at(fmt.Sprintf("%s[%q]", field.Name(), key.String()), err)
+				}
 				return err == nil
 			})
 		case field.Message() == nil:
 		case field.IsList():
 			for i := 0; i < v.List().Len() && err == nil; i++ {
-				err = at(fmt.Sprintf("%s[%d]", field.Name(), i), unknownFields(v.List().Get(i).Message()))
+				if err = unknownFields(v.List().Get(i).Message()); err != nil { // a large set has many, so no name is made before
+					err = at(fmt.Sprintf("%s[%d]", field.Name(), i), err)
+				}
 			}
 		default:
 			err = at(string(field.Name()), unknownFields(v.Message()))
