@@ -42,7 +42,7 @@ func BenchmarkCrossover(b *testing.B) {
 				for what, list := range map[string][]Policy{"policies": policies, "parts": {{"p", []Clause{or}, []Clause{Always{}}}}} {
 					s := newSet(Allow, len(list))
 					for i := range list {
-						if err := s.add(Allow, &list[i]); err != nil {
+						if err := s.add(Allow, certainly, &list[i]); err != nil {
 							b.Fatal(err)
 						}
 					}

@@ -102,6 +102,7 @@ func (w town) leaf() Clause {
 		return &Header{
 			Name: pick(w, []string{"x-a", "x-b"}), Test: HeaderTest(max(0, w.IntN(6)-3)), Pattern: w.about(townLines, townRegexes),
 			Present: w.IntN(2) == 0, From: 1, To: 2, Invert: w.IntN(4) == 0, MissingIsEmpty: w.IntN(4) == 0,
+			Joined: w.IntN(4) == 0,
 		}
 	case 8:
 		return &IP{Address(w.IntN(4)), w.prefix()}
@@ -116,7 +117,13 @@ func (w town) leaf() Clause {
 		return &URITemplate{t}
 	case 11:
 		p := w.about(townIdentities, townPrincipals)
-		return &Authenticated{&p}
+		switch w.IntN(3) {
+		case 0:
+			return &Authenticated{&p}
+		case 1:
+			return &AddressText{Of: Address(w.IntN(4)), Pattern: Exact(w.addr().String())}
+		}
+		return &Certificate{Names: CertificateNames(w.IntN(4)), Joined: w.IntN(4) == 0, Pattern: p}
 	case 12:
 		text := &ValueString{w.about(townLines, townRegexes)}
 		test := pick(w, []ValueTest{text, &ValueListHas{text}, ValueAnyOf{text, &ValueListHas{text}}, ValueAnyOf{}, &ValueListHas{&ValueListHas{text}}})
