@@ -11,6 +11,9 @@ import (
 // gatewayNameLabel is on the pods of a Gateway, of whatever class.
 const gatewayNameLabel = "gateway.networking.k8s.io/gateway-name"
 
+// eastWestClass is that of gateways between clusters, which look at no policy of a namespace.
+const eastWestClass = "istio-east-west"
+
 // WhoEnforces tells who enforces a policy, and what is likely not meant. It does not check the policy itself: Compile does.
 //
 // It takes istiod's settings as they are by default. With ENABLE_LAYERED_WAYPOINT_AUTHORIZATION_POLICIES a waypoint also

@@ -40,6 +40,9 @@ func (e *enquiry) selected() {
 			outside = append(outside, w)
 		}
 	}
+	if e.policy.Spec.GetSelector() == nil {
+		e.gatewaysInScope()
+	}
 	if !found && e.policy.Spec.GetSelector() != nil {
 		if e.mesh.Partial {
 			e.unknown(Object{Kind: "Workload", Namespace: e.policy.Namespace})
@@ -54,6 +57,23 @@ func (e *enquiry) selected() {
 		e.ztunnel(ambient)
 	}
 	e.waypointsInScope()
+}
+
+// gatewaysInScope answers for ingress and egress gateways, which take a policy of a whole namespace or mesh as any pod does.
+func (e *enquiry) gatewaysInScope() {
+	for i := range e.mesh.Gateways {
+		g := &e.mesh.Gateways[i]
+		if g.isWaypoint() || g.Class == eastWestClass || !e.inScope(g.Namespace) {
+			continue
+		}
+		e.by(ByGateway, g.object(), g.object(), true)
+		for j, r := range e.policy.Spec.GetRules() {
+			if fields := clientFields(r); e.allows() && len(fields) > 0 {
+				e.trap(trapGatewaysToo, fmt.Sprintf("rules[%d].%s", j, fields[0]), g.object(), g.Name)
+				break
+			}
+		}
+	}
 }
 
 // inScope tells whether the policy counts in a namespace at all.

@@ -51,6 +51,7 @@ const (
 	trapAddressAsPrincipal
 	trapTCPPortAllow
 	trapTCPPortDeny
+	trapGatewaysToo
 	trapSelectorAndTargetRefs
 	trapHeadless
 	trapAroundWaypoint
@@ -177,6 +178,9 @@ var traps = [trapCount]struct{ id, text, fix string }{
 	trapTCPPortDeny: {"l7-on-tcp-port",
 		"The rule needs HTTP ({0}), and {1} has ports that are not declared as HTTP: {2}. There the rule holds without it and denies more than is written.",
 		"Declare the protocol (appProtocol: http, or a port name such as http-web), or add the HTTP ports to the rule: ports."},
+	trapGatewaysToo: {"gateways-too",
+		"{0} enforces this policy too, since it has no selector. Clients from outside of the mesh have no identity there, and an ALLOW rule about clients lets none of them in.",
+		"Add an ALLOW policy with targetRefs: [Gateway {1}] for what may come from outside; or select the workloads that are meant."},
 	trapSelectorAndTargetRefs: {"selector-and-targetrefs",
 		"The policy has targetRefs, so nobody looks at its selector. The API server refuses such a policy now.",
 		"Leave out one of the two. To guard pods twice, write two policies."},
@@ -184,7 +188,7 @@ var traps = [trapCount]struct{ id, text, fix string }{
 		"{0} is headless: its clients dial the pods' own addresses, and such traffic does not go through a waypoint for services.",
 		"Label the waypoint istio.io/waypoint-for: all and the pods istio.io/use-waypoint, and name the Gateway in targetRefs; or give the Service an address."},
 	trapAroundWaypoint: {"around-waypoint",
-		"Who dials a pod of {0} by its own address does not go through the waypoint, and so meets no policy with targetRefs. No ALLOW policy for these pods keeps others than the waypoint out.",
+		"Who does not go through the waypoint meets no policy with targetRefs: who dials a pod of {0} by its own address, a client with a sidecar, an ingress gateway (unless the Service is labelled istio.io/ingress-use-waypoint: true). No ALLOW policy for these pods keeps them out.",
 		"Add an ALLOW policy with a selector for these pods and principals: [{1}]."},
 	trapWaypointUnused: {"waypoint-unused",
 		"No Service and no workload is led through {0}, so there is nothing yet that this policy guards.",

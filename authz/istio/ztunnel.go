@@ -241,7 +241,7 @@ func (e *enquiry) everywhere() {
 		}
 		for j, w := range r.GetWhen() {
 			if w.GetKey() == "source.principal" {
-				e.spiffe(fmt.Sprintf("%swhen[%d]", path, j), append(w.GetValues(), w.GetNotValues()...))
+				e.spiffe(fmt.Sprintf("%swhen[%d]", path, j), slices.Concat(w.GetValues(), w.GetNotValues()))
 			}
 		}
 		if fields := ipFields(r); atWaypoint && len(fields) > 0 {
