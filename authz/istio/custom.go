@@ -46,57 +46,38 @@ type Custom struct {
 
 // addCustom translates the policies of action CUSTOM that apply.
 func (r *Rules) addCustom(policies []*Policy, t *Target) error {
-	if len(policies) == 0 {
-		return nil
-	}
-	groups := map[string]*Custom{}
-	names := map[string]bool{}
+	groups := map[string]*customGroup{}
 	for _, p := range policies {
-		provider := p.Spec.GetProvider().GetName()
-		names[provider] = true
-		group, prefix := "", customPrefix+"-"
+		// Before 1.30 all policies are one group, which can have one provider.
+		name, key, prefix := p.Spec.GetProvider().GetName(), "", customPrefix+"-"
 		if t.Version.manyProviders() {
-			group = provider
-			if provider != "" {
-				prefix += provider + "-"
+			key = name
+			if name != "" {
+				prefix += name + "-"
 			}
 		}
-		c := groups[group]
-		if c == nil {
-			c = &Custom{Provider: provider}
-			groups[group] = c
+		g := groups[key]
+		if g == nil {
+			g = &customGroup{}
+			groups[key] = g
 		}
+		g.providers = insert(g.providers, name)
 		dry := r.dryRun(p)
 		if dry && t.Version.manyProviders() {
 			r.note(p, "a dry run of action CUSTOM is enforced: istiod makes a DENY rule of it")
 		} else if dry {
 			r.note(p, "a dry run of action CUSTOM is left out by istiod: it is not even reported")
 		}
-		if err := r.translate(p, t, c.of(dry, rbacv3.RBAC_DENY), prefix); err != nil {
+		if err := r.translate(p, t, g.written.of(dry, rbacv3.RBAC_DENY), prefix); err != nil {
 			return p.wrap(err)
 		}
 	}
 	providers := resolve(t)
-	for _, key := range slices.Sorted(maps.Keys(groups)) {
-		c := groups[key]
-		// Up to here Enforced are the rules of policies that are enforced. They become the shadow rules of the filter.
-		enforced, dry := c.Enforced, c.Shadow
-		c.Enforced, c.Shadow = nil, nil
-		if !c.choose(providers, slices.Sorted(maps.Keys(names)), t) {
-			continue // an HTTP provider on a TCP port
+	names := slices.Sorted(maps.Keys(groups))
+	for _, key := range names {
+		if c := groups[key].custom(providers, names, t); c != nil {
+			r.Custom = append(r.Custom, *c)
 		}
-		if c.Bad == "" {
-			c.Shadow = enforced
-			if t.Version.manyProviders() {
-				c.Shadow = orEmpty(enforced)
-				if len(dry.GetPolicies()) > 0 {
-					c.Enforced = dry
-				}
-			}
-		} else {
-			c.Enforced = badRules(orEmpty(enforced))
-		}
-		r.Custom = append(r.Custom, *c)
 	}
 	for _, p := range policies {
 		r.noteProvider(p, t, providers)
@@ -104,46 +85,59 @@ func (r *Rules) addCustom(policies []*Policy, t *Target) error {
 	return nil
 }
 
-// orEmpty are rules that are there even if they are none.
-func orEmpty(rules *rbacv3.RBAC) *rbacv3.RBAC {
-	if rules == nil {
-		return &rbacv3.RBAC{Action: rbacv3.RBAC_DENY, Policies: map[string]*rbacv3.Policy{}}
-	}
-	return rules
+// customGroup is the policies that share a filter, as they are written: what is to be enforced, and dry runs.
+type customGroup struct {
+	providers []string // sorted
+	written   Pair
 }
 
-// choose sets what asks the provider, or why it cannot be asked. It returns false where istiod makes no filter at all: for
-// a provider over HTTP on a TCP port.
-func (c *Custom) choose(providers map[string]*provider, names []string, t *Target) bool {
-	if len(names) > 1 && !(t.Version.manyProviders() && t.MultipleProviders) {
-		c.Bad = fmt.Sprintf("policies of action CUSTOM for one workload name several providers: %s", strings.Join(names, ", "))
-		if t.Version.manyProviders() {
-			c.Bad += "; istiod needs " + multipleProvider + " for that"
-		} else {
-			c.Bad += "; istiod " + t.Version.String() + " allows one"
-			c.Provider = ""
-		}
-		return true
+func insert(sorted []string, s string) []string {
+	i, found := slices.BinarySearch(sorted, s)
+	if found {
+		return sorted
 	}
+	return slices.Insert(sorted, i, s)
+}
+
+// custom makes the filters of a group, one of those named. It is nil where istiod makes none: for a provider over HTTP on
+// a TCP port.
+func (g *customGroup) custom(providers map[string]*provider, groups []string, t *Target) *Custom {
+	c := &Custom{Provider: g.providers[0]}
 	p := providers[c.Provider]
-	if p == nil {
+	switch {
+	case len(g.providers) > 1:
+		c.Provider = ""
+		c.Bad = fmt.Sprintf("policies of action CUSTOM for one workload name several providers (%s), and istiod %s allows one", strings.Join(g.providers, ", "), t.Version)
+	case len(groups) > 1 && !t.MultipleProviders:
+		c.Bad = fmt.Sprintf("policies of action CUSTOM for one workload name several providers (%s), and istiod needs %s for that", strings.Join(groups, ", "), multipleProvider)
+	case p == nil:
 		c.Bad = fmt.Sprintf("there is no extension provider %q for external authorization in meshConfig.extensionProviders", c.Provider)
-		return true
-	}
-	if p.err != nil {
+	case p.err != nil:
 		c.Bad = fmt.Sprintf("extension provider %q: %v", c.Provider, p.err)
-		return true
+	}
+	if c.Bad != "" {
+		c.Enforced = badRules(g.written.Enforced)
+		return c
 	}
 	prefix := customPrefix
+	c.Shadow = g.written.Enforced
 	if t.Version.manyProviders() {
 		prefix += "-" + c.Provider
+		if c.Shadow == nil {
+			c.Shadow = &rbacv3.RBAC{Action: rbacv3.RBAC_DENY}
+		}
+		if len(g.written.Shadow.GetPolicies()) > 0 {
+			c.Enforced = g.written.Shadow
+		}
 	}
-	if t.TCP {
-		c.Network = p.network(prefix)
-		return c.Network != nil
+	if !t.TCP {
+		c.HTTP = p.http(prefix)
+		return c
 	}
-	c.HTTP = p.http(prefix)
-	return true
+	if c.Network = p.network(prefix); c.Network == nil {
+		return nil
+	}
+	return c
 }
 
 // noteProvider says what becomes of a policy whose provider is not asked.

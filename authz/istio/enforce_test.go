@@ -91,7 +91,7 @@ func TestWhoEnforces(t *testing.T) {
 					t.Fatal(err)
 				}
 			} else if out.String() != string(raw) {
-				t.Errorf("got:\n%s\nwant:\n%s", out.String(), raw)
+				t.Error(firstDifference(out.String(), string(raw)))
 			}
 		})
 	}

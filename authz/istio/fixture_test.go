@@ -105,7 +105,7 @@ func TestFixtures(t *testing.T) {
 					t.Fatal(err)
 				}
 			} else if out.String() != string(raw) {
-				t.Errorf("got:\n%s\nwant:\n%s", out.String(), raw)
+				t.Error(firstDifference(out.String(), string(raw)))
 			}
 		})
 	}
@@ -174,6 +174,17 @@ func writeFilter(t *testing.T, out *strings.Builder, name string, config *anypb.
 		t.Fatal(err)
 	}
 	out.WriteString(name + " " + pretty.String() + "\n")
+}
+
+// firstDifference shows where two long texts part. -update and git diff show the rest.
+func firstDifference(got, want string) string {
+	g, w := strings.Split(got, "\n"), strings.Split(want, "\n")
+	i := 0
+	for i < min(len(g), len(w)) && g[i] == w[i] {
+		i++
+	}
+	context := func(lines []string) string { return strings.Join(lines[max(i-5, 0):min(i+10, len(lines))], "\n") }
+	return fmt.Sprintf("line %d: got:\n%s\n\nwant:\n%s", i+1, context(g), context(w))
 }
 
 func parse(text string) (prose string, sections map[string]string) {
