@@ -3,6 +3,7 @@ package manifest
 import (
 	"cmp"
 	"fmt"
+	"slices"
 	"strings"
 
 	httpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/rbac/v3"
@@ -22,6 +23,8 @@ type Chain struct {
 	// HTTP is true for a chain with an HTTP connection manager. Then Filters are the HTTP filters, after the network filters.
 	HTTP    bool
 	Filters []Filter
+	// PerRoute is true when routes of the chain bring RBAC of their own, in place of the filters'. Compile refuses such a chain.
+	PerRoute bool
 	// Path is how the connection manager normalises paths.
 	Path pathnorm.Options
 	// Where it stands.
@@ -54,6 +57,9 @@ func (c *Chain) Enforces() bool {
 
 // Compile makes of the chain's RBAC filters what a request can be decided with. An error names the filter.
 func (c *Chain) Compile() (authz.Chain, error) {
+	if c.PerRoute {
+		return nil, fmt.Errorf("%s: chain %s: a route has RBAC of its own (RBACPerRoute), which is not evaluated here", c.Where, c)
+	}
 	var out authz.Chain
 	for i := range c.Filters {
 		f := &c.Filters[i]
@@ -141,6 +147,17 @@ func (n *node) field(name string) string {
 		return v.text
 	}
 	return ""
+}
+
+// has tells whether there is a message of a type anywhere in it.
+func (n *node) has(name string) bool {
+	if n == nil {
+		return false
+	}
+	if strings.HasSuffix(n.str("@type"), "/"+name) || strings.HasSuffix(n.field("type_url"), "/"+name) {
+		return true
+	}
+	return slices.ContainsFunc(n.items, func(i *node) bool { return i.has(name) }) || slices.ContainsFunc(n.members, func(m member) bool { return m.value.has(name) })
 }
 
 // envoyReader collects the chains of one document.
@@ -235,9 +252,10 @@ func (e *envoyReader) problem(n *node, field, format string, args ...any) {
 }
 
 const (
-	typeHTTP    = "envoy.extensions.filters.http.rbac.v3.RBAC"
-	typeNetwork = "envoy.extensions.filters.network.rbac.v3.RBAC"
-	typeManager = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
+	typeHTTP     = "envoy.extensions.filters.http.rbac.v3.RBAC"
+	typeNetwork  = "envoy.extensions.filters.network.rbac.v3.RBAC"
+	typePerRoute = "envoy.extensions.filters.http.rbac.v3.RBACPerRoute"
+	typeManager  = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
 )
 
 func (e *envoyReader) filters(chain *Chain, filters []*node) {
@@ -250,7 +268,7 @@ func (e *envoyReader) filters(chain *Chain, filters []*node) {
 			url := cmp.Or(f.config.field("type_url"), f.config.str("@type"))
 			f.Type = url[strings.LastIndexByte(url, '/')+1:]
 		}
-		at := fmt.Sprintf("listener %s, chain %s, filter %s", chain.Listener, chain.Name, f.Name)
+		at := fmt.Sprintf("chain %s, filter %s", chain, f.Name)
 		switch f.Type {
 		case typeHTTP:
 			f.HTTP, chain.HTTP = &httpv3.RBAC{}, true
@@ -259,7 +277,7 @@ func (e *envoyReader) filters(chain *Chain, filters []*node) {
 			f.Network = &networkv3.RBAC{}
 			e.message(at, f.config, f.Network)
 		case typeManager:
-			chain.HTTP, chain.Path = true, pathOptions(f.config)
+			chain.HTTP, chain.Path, chain.PerRoute = true, pathOptions(f.config), f.config.has(typePerRoute)
 			chain.Filters = append(chain.Filters, f)
 			e.filters(chain, f.config.list("http_filters"))
 			continue

@@ -19,7 +19,6 @@ const (
 	labelInjection     = "istio-injection"
 	labelRevision      = "istio.io/rev"
 	labelInject        = "sidecar.istio.io/inject" // also an annotation
-	labelManaged       = "gateway.istio.io/managed"
 	labelTemplateHash  = "pod-template-hash"
 )
 
@@ -127,9 +126,6 @@ func (r *reader) workload(o *object) {
 		}
 		meta.Name = ownerOf(&meta)
 		meta.Labels, meta.Annotations, pod = spec.Template.Metadata.Labels, spec.Template.Metadata.Annotations, spec.Template.Spec
-	}
-	if meta.Labels[labelManaged] != "" {
-		return // a waypoint or gateway itself
 	}
 	r.mesh.workloads = append(r.mesh.workloads, placedWorkload{
 		istio.Workload{

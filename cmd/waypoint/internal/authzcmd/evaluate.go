@@ -39,6 +39,7 @@ func (q *question) answer(c *cobra.Command) (*result, error) {
 	if err := q.read(c, q.subjectFlags.TCP); err != nil {
 		return nil, err
 	}
+	q.subjectFlags.http = slices.ContainsFunc(httpFlags, c.Flags().Changed)
 	var err error
 	if q.set, err = q.load(c); err != nil {
 		return nil, err
@@ -287,16 +288,39 @@ func (s *subject) notCounted() []string {
 	var out []string
 	others := 0
 	for _, k := range s.rules.Skipped {
-		if k.Why == "targets other objects" {
+		if k.Why == otherTargets {
 			others++
 			continue
 		}
-		out = append(out, s.policyName(k.Namespace, k.Name)+": "+k.Why)
+		text := s.policyName(k.Namespace, k.Name) + ": " + k.Why
+		if by := s.besideWaypoint(k.Namespace, k.Name); by != "" {
+			text += "; " + by + " enforces it besides, on what the waypoint sends on (waypoint authz explain says how)"
+		}
+		out = append(out, text)
 	}
 	if others > 0 && len(s.chain) == 0 {
 		out = append(out, fmt.Sprintf("policies of the input that are for other targets: %d", others))
 	}
 	return out
+}
+
+// besideWaypoint names the ztunnels and sidecars of the target's own pods that enforce a policy.
+func (s *subject) besideWaypoint(namespace, name string) string {
+	var names []string
+	for _, e := range s.enforcements() {
+		if e.Namespace != namespace || e.Name != name {
+			continue
+		}
+		for _, by := range e.By {
+			if by.Kind == "ztunnel" || by.Kind == "sidecar" {
+				names = append(names, "the "+by.Kind+" of "+by.Name)
+			}
+		}
+	}
+	if len(names) > 3 {
+		names = append(names[:3], fmt.Sprintf("%d more", len(names)-3))
+	}
+	return strings.Join(names, ", ")
 }
 
 // policyName is a policy with its place.

@@ -61,6 +61,7 @@ func (q *question) explain(out *result) error {
 			out.NotEnforced = append(out.NotEnforced, n)
 		}
 	}
+	out.Enforcement = s.enforcements()
 	return nil
 }
 
@@ -136,11 +137,24 @@ func writeExplain(w io.Writer, r *result) {
 	for i := range r.Stages {
 		writeStage(w, i+1, &r.Stages[i])
 	}
-	if len(r.NotEnforced) > 0 {
-		fmt.Fprint(w, "\nDo not count here\n")
-		for _, n := range r.NotEnforced {
-			fmt.Fprintf(w, "  %s/%s (%s): %s\n", n.Namespace, n.Name, manifest.Place{File: n.File, Line: n.Line}, n.Why)
+	writeNotEnforced(w, r)
+	writeEnforcement(w, r)
+}
+
+// writeNotEnforced lists what does not count for the target; policies for other targets by their number.
+func writeNotEnforced(w io.Writer, r *result) {
+	others := 0
+	title := "\nDo not count here\n"
+	for _, n := range r.NotEnforced {
+		if n.Why == otherTargets {
+			others++
+			continue
 		}
+		fmt.Fprintf(w, "%s  %s/%s (%s): %s\n", title, n.Namespace, n.Name, manifest.Place{File: n.File, Line: n.Line}, n.Why)
+		title = ""
+	}
+	if others > 0 {
+		fmt.Fprintf(w, "%s  policies for other targets: %d\n", title, others)
 	}
 }
 

@@ -37,6 +37,9 @@ func (r *requestFlags) flags(c *cobra.Command) {
 	f.StringArrayVar(&r.metadata, "metadata", nil, `metadata of an Envoy filter, "<filter>=<JSON object>" (for experimental.envoy.filters conditions)`)
 }
 
+// httpFlags are about an HTTP request.
+var httpFlags = []string{"method", "path", "host", "scheme", "header", "jwt"}
+
 // read checks the flags and fills in the query; the token is read later.
 func (r *requestFlags) read(c *cobra.Command, tcp bool) error {
 	var errs []error
@@ -67,7 +70,7 @@ func (r *requestFlags) read(c *cobra.Command, tcp bool) error {
 		errs = append(errs, fmt.Errorf("--path: %q does not begin with a slash", r.Path))
 	}
 	if tcp {
-		for _, flag := range []string{"method", "path", "host", "scheme", "header", "jwt"} {
+		for _, flag := range httpFlags {
 			if c.Flags().Changed(flag) {
 				errs = append(errs, fmt.Errorf("--%s: a TCP connection has none; leave it out, or leave out --tcp", flag))
 			}

@@ -36,7 +36,8 @@ type result struct {
 
 	// What follows is said by explain only.
 	Stages      []stageResult `json:"stages,omitempty"`
-	NotEnforced []skipped     `json:"notEnforcedHere,omitempty"`
+	NotEnforced []skipped     `json:"notEnforcedHere,omitempty"` // policies, or parts of them ("rules[0]: …"), that do not count
+	Enforcement []enforcement `json:"enforcement,omitempty"`
 }
 
 // policyRef is a rule of a policy with its place.

@@ -33,6 +33,7 @@ type subjectFlags struct {
 	choice
 	chainName string
 	mode      string
+	http      bool // the request is an HTTP one for sure
 }
 
 func (f *subjectFlags) flags(cmd *cobra.Command) {
@@ -125,8 +126,22 @@ func (f *subjectFlags) fromDump(s *subject, port uint16) error {
 	if f.TCP && c.HTTP {
 		return fmt.Errorf("--tcp: chain %s is for HTTP", c)
 	}
+	for _, filter := range c.Filters {
+		if filter.HTTP == nil && filter.Network == nil && !isHarmless(filter.Type) {
+			s.notes = append(s.notes, fmt.Sprintf("filter %s of the chain is not evaluated here: it may refuse requests too", filter.Name))
+		}
+	}
 	s.chain, err = c.Compile()
 	return err
+}
+
+// isHarmless knows the filters that refuse no request for reasons of authorization.
+func isHarmless(filterType string) bool {
+	return slices.ContainsFunc([]string{
+		".HttpConnectionManager", ".tcp_proxy.v3.TcpProxy", ".router.v3.Router", ".cors.v3.Cors", ".fault.v3.HTTPFault", ".grpc_stats.v3.FilterConfig",
+		".grpc_web.v3.GrpcWeb", ".set_filter_state.v3.Config", "io.istio.http.peer_metadata.Config", "MetadataExchange", "stats.PluginConfig",
+		".alpn.v2alpha1.FilterConfig", ".sni_cluster.v3.SniCluster",
+	}, func(known string) bool { return strings.HasSuffix(filterType, known) })
 }
 
 func modeName(o pathnorm.Options) string {
@@ -177,7 +192,7 @@ func (f *subjectFlags) pick(set *manifest.Set, port uint16) (*manifest.Chain, er
 
 // fits compares with the name that istiod gives a chain, inbound-vip|<port>|<http or tcp>|<host>.
 func (f *subjectFlags) fits(c *manifest.Chain, port uint16) bool {
-	if f.TCP && c.HTTP {
+	if f.TCP && c.HTTP || f.http && !c.HTTP {
 		return false
 	}
 	parts := strings.Split(c.Name, "|")
@@ -192,7 +207,7 @@ func (f *subjectFlags) fits(c *manifest.Chain, port uint16) bool {
 			return strings.HasPrefix(parts[3], o.Name+"."+o.Namespace+".")
 		}
 	}
-	return f.TCP != c.HTTP || !f.TCP
+	return true
 }
 
 // name says what is decided for.

@@ -1,0 +1,126 @@
+package authzcmd
+
+import (
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"github.com/gowaypoint/gowaypoint/authz/x/manifest"
+)
+
+// enforcement is who enforces a policy, and what is likely not meant.
+type enforcement struct {
+	Namespace string     `json:"namespace"`
+	Name      string     `json:"name"`
+	File      string     `json:"file,omitempty"`
+	Line      int        `json:"line,omitempty"`
+	By        []enforcer `json:"by"` // empty: nobody
+	// Unknown is what the answer depends on and the input does not have.
+	Unknown []string `json:"unknown,omitempty"`
+	Traps   []trap   `json:"traps,omitempty"`
+}
+
+type enforcer struct {
+	Kind   string `json:"kind"`   // waypoint, ztunnel, sidecar or gateway
+	Name   string `json:"name"`   // of the gateway, or of the workload whose ztunnel or sidecar it is
+	Guards string `json:"guards"` // what is protected
+	HTTP   bool   `json:"http"`   // it sees HTTP attributes
+}
+
+type trap struct {
+	ID    string `json:"id"`
+	Field string `json:"field,omitempty"`
+	Line  int    `json:"line,omitempty"`
+	Text  string `json:"text"`
+	Fix   string `json:"fix,omitempty"`
+}
+
+// enforcements asks for every policy of the input who enforces it.
+func (s *subject) enforcements() []enforcement {
+	mesh := s.set.Mesh
+	mesh.Policies = s.set.IstioPolicies()
+	if s.target != nil {
+		mesh.Version = s.target.Version
+	}
+	var out []enforcement
+	for i := range s.set.Policies {
+		p := &s.set.Policies[i]
+		place := p.At("")
+		one := enforcement{Namespace: p.Namespace, Name: p.Name, File: place.File, Line: place.Line, By: []enforcer{}}
+		e := mesh.WhoEnforces(&p.Policy)
+		for _, by := range e.By {
+			one.By = append(one.By, enforcer{by.Enforcer.String(), by.Name.String(), by.Guards.String(), by.L7})
+		}
+		for _, o := range e.Unknown {
+			one.Unknown = append(one.Unknown, o.String())
+		}
+		for _, t := range e.Traps {
+			line := place.Line
+			if t.Field != "" {
+				line = p.At("spec." + t.Field).Line
+			}
+			one.Traps = append(one.Traps, trap{t.ID, t.Field, line, t.Text, t.Fix})
+		}
+		out = append(out, one)
+	}
+	return out
+}
+
+// writeEnforcement says who enforces the policies, save for those that have nothing to do with the target and are in order.
+func writeEnforcement(w io.Writer, r *result) {
+	elsewhere := func(e *enforcement) bool {
+		return len(e.Traps) == 0 && slices.ContainsFunc(r.NotEnforced, func(n skipped) bool {
+			return n.Namespace == e.Namespace && n.Name == e.Name && n.Why == otherTargets
+		})
+	}
+	title := "\nWho enforces what\n"
+	for i := range r.Enforcement {
+		e := &r.Enforcement[i]
+		if elsewhere(e) {
+			continue
+		}
+		fmt.Fprintf(w, "%s  %s/%s (%s): %s\n", title, e.Namespace, e.Name, manifest.Place{File: e.File, Line: e.Line}, e.who())
+		title = ""
+		for _, t := range e.Traps {
+			fmt.Fprintf(w, "    ! %s", t.Text)
+			if t.Field != "" {
+				fmt.Fprintf(w, "   [%s, line %d]", t.Field, t.Line)
+			}
+			fmt.Fprintln(w)
+			if t.Fix != "" {
+				fmt.Fprintf(w, "      %s\n", t.Fix)
+			}
+		}
+	}
+}
+
+// who is a sentence.
+func (e *enforcement) who() string {
+	var parts []string
+	for _, by := range e.By {
+		text := by.Kind + " of " + by.Name
+		if by.Kind == "waypoint" || by.Kind == "gateway" {
+			text = by.Kind + " " + strings.TrimPrefix(by.Name, "Gateway ")
+		}
+		if by.Guards != by.Name {
+			text += " for " + by.Guards
+		}
+		if !by.HTTP {
+			text += " (without HTTP attributes)"
+		}
+		parts = append(parts, text)
+	}
+	switch {
+	case len(parts) > 0 && len(e.Unknown) > 0:
+		return strings.Join(parts, "; ") + "; more may follow from " + strings.Join(e.Unknown, ", ") + ", not in the input"
+	case len(parts) > 0:
+		return strings.Join(parts, "; ")
+	case len(e.Unknown) > 0:
+		return "not known: the input does not have " + strings.Join(e.Unknown, ", ")
+	}
+	return "nobody"
+}
+
+// otherTargets is the reason of istio.Skipped for a policy that is attached to something else.
+const otherTargets = "targets other objects"
