@@ -204,7 +204,7 @@ func because(out *result, v *authz.Verdict, rules int) string {
 	case v.Policy != "":
 		return "policy " + out.Policy.short() + " matches"
 	case v.Stage < 0:
-		return "no policy is in force for " + out.For.text() + ", so every request is allowed"
+		return "no policy is in force for " + out.For.text() + ": there every request is allowed"
 	case v.Allowed:
 		return "no DENY policy matches, and there is no ALLOW policy"
 	case rules == 0:
