@@ -1,5 +1,7 @@
 package authz
 
+import "math"
+
 // Stage is one authorization filter of a chain.
 type Stage struct {
 	// Shadow is only reported; nil is not evaluated. It comes before Enforced.
@@ -21,15 +23,16 @@ type Verdict struct {
 	// such a stage it is Decision{Allowed: true}.
 	Decision
 	// Stage is the index of the stage that Decision comes from, -1 when nothing is enforced.
-	Stage int
+	Stage int `json:"stage"`
 	// Custom is the match that hands the request to an extension provider: it passes only if that one agrees as well.
 	// Nil: nobody is asked. Where several providers are asked it is the first; Explain has them all.
-	Custom *Decision
+	Custom *Decision `json:"custom,omitempty"`
 	// Audit is the match of an enforced AUDIT (LOG) stage; nil when none matched.
-	Audit *Decision
+	Audit *Decision `json:"audit,omitempty"`
 	// DryRunDeny and DryRunAllow are what dry-run policies would have decided; nil when there are none. A dry run never
 	// changes the verdict.
-	DryRunDeny, DryRunAllow *Decision
+	DryRunDeny  *Decision `json:"dryRunDeny,omitempty"`
+	DryRunAllow *Decision `json:"dryRunAllow,omitempty"`
 }
 
 // Decide gives the verdict of the stages in turn. It does not allocate. As in Envoy, a denial ends the evaluation, so
@@ -89,17 +92,20 @@ type StageExplanation struct {
 }
 
 // Explain gives the verdict of Decide with reasons. Stages that the request does not reach are explained too.
-func (c Chain) Explain(r *Request) ChainExplanation {
+func (c Chain) Explain(r *Request) ChainExplanation { return c.ExplainTop(r, math.MaxInt) }
+
+// ExplainTop is Explain with the reasons of n policies of each set only, chosen as [PolicySet.ExplainTop] does.
+func (c Chain) ExplainTop(r *Request, n int) ChainExplanation {
 	x := ChainExplanation{Verdict: Verdict{Decision: Decision{Allowed: true}, Stage: -1}}
 	reached := true
 	for i := range c {
 		s := StageExplanation{Provider: c[i].Provider, Reached: reached}
 		if c[i].Shadow != nil {
-			e := c[i].Shadow.Explain(r)
+			e := c[i].Shadow.ExplainTop(r, n)
 			s.Shadow = &e
 		}
 		if c[i].Enforced != nil {
-			e := c[i].Enforced.Explain(r)
+			e := c[i].Enforced.ExplainTop(r, n)
 			s.Enforced = &e
 		}
 		x.Stages = append(x.Stages, s)

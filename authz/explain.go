@@ -1,8 +1,10 @@
 package authz
 
 import (
+	"cmp"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 )
 
@@ -10,10 +12,13 @@ import (
 // so treat it as confidential as the request itself.
 type Explanation struct {
 	Decision Decision `json:"decision"`
-	// Policies is in the order in which they are tried. All of them are there, also those after the one that decided.
+	// Policies is in the order in which they are tried. All of them are there, also those after the one that decided, save what
+	// ExplainTop leaves out.
 	Policies []PolicyExplanation `json:"policies"`
+	// Omitted is how many policies ExplainTop has left out.
+	Omitted int `json:"omitted,omitempty"`
 	// Nearest is the index in Policies of the one that the request came nearest to: the fewest clauses kept it from matching.
-	// It is -1 when a policy matched, and when there are none.
+	// It is -1 when a policy matched, and when there are none, or it is left out.
 	Nearest int `json:"nearest"`
 	// Values are the attributes that the policies ask about, as they see them, in the order in which they are asked for.
 	Values []Value `json:"values"`
@@ -79,35 +84,70 @@ func distance(reasons []Reason) int {
 }
 
 // Explain gives the same verdict as Decide, with reasons. It allocates, and goes through all policies.
-func (s *PolicySet) Explain(r *Request) Explanation {
-	x := Explanation{Decision: s.Decide(r), Nearest: -1}
+func (s *PolicySet) Explain(r *Request) Explanation { return s.ExplainTop(r, s.Len()) }
+
+// ExplainTop is Explain with the reasons of n policies only: the one that decided, the others that match, then those that the
+// request came nearest to. It still goes through all policies, to find out which are near, but does not keep what it finds: for
+// sets of which nobody would read all.
+func (s *PolicySet) ExplainTop(r *Request, n int) Explanation {
 	if s == nil {
-		return x
+		return Explanation{Decision: Decision{Allowed: true}, Nearest: -1}
+	}
+	first := s.first(r)
+	x := Explanation{Decision: s.onMiss, Nearest: -1}
+	if first < len(s.policies) {
+		x.Decision = s.policies[first].onMatch
 	}
 	e := s.evaluate(r)
-	nearest := math.MaxInt
-	for i := range s.policies {
-		p := &s.policies[i]
-		report := PolicyExplanation{Policy: p.name, Source: p.onMatch.Source, Action: p.onMatch.Action, Matched: e.matches(p)}
-		if whole := (And{p.permissions, p.principals}); report.Matched {
-			report.Reasons = e.evidence(whole, p.reading, true)
-		} else {
-			report.Reasons = e.blame(whole, p.reading, true)
-			if d := distance(report.Reasons); d < nearest {
-				nearest, x.Nearest = d, i
-			}
+	top, nearest := e.top(s.policies, first, n)
+	for _, at := range top {
+		if at == nearest {
+			x.Nearest = len(x.Policies)
 		}
-		x.Policies = append(x.Policies, report)
+		x.Policies = append(x.Policies, e.explain(&s.policies[at]))
 	}
-	if x.Decision.Policy != "" {
-		x.Nearest = -1
-	}
-	x.Values = e.values(s.policies)
+	x.Omitted = len(s.policies) - len(top)
+	x.Values = e.values(s.policies, top)
 	return x
 }
 
-// values lists every attribute that the policies ask about, once.
-func (e *evaluation) values(policies []policy) []Value {
+// top chooses policies to explain, in their order. It also says which is the nearest, -1 if the first is one that matches.
+func (e *evaluation) top(policies []policy, first, n int) (top []int, nearest int) {
+	type place struct{ at, distance int }
+	places := make([]place, len(policies))
+	for i := range policies {
+		places[i] = place{at: i}
+		switch p := &policies[i]; {
+		case i == first:
+			places[i].distance = -1
+		case !e.matches(p):
+			places[i].distance = 1 + distance(e.blame(And{p.permissions, p.principals}, p.reading, true))
+		}
+	}
+	slices.SortStableFunc(places, func(a, b place) int { return cmp.Compare(a.distance, b.distance) })
+	nearest = -1
+	if first == len(policies) && len(places) > 0 {
+		nearest = places[0].at
+	}
+	for _, p := range places[:min(max(n, 0), len(places))] {
+		top = append(top, p.at)
+	}
+	slices.Sort(top)
+	return top, nearest
+}
+
+func (e *evaluation) explain(p *policy) PolicyExplanation {
+	x := PolicyExplanation{Policy: p.name, Source: p.onMatch.Source, Action: p.onMatch.Action, Matched: e.matches(p)}
+	if whole := (And{p.permissions, p.principals}); x.Matched {
+		x.Reasons = e.evidence(whole, p.reading, true)
+	} else {
+		x.Reasons = e.blame(whole, p.reading, true)
+	}
+	return x
+}
+
+// values lists every attribute that some of the policies ask about, once.
+func (e *evaluation) values(policies []policy, some []int) []Value {
 	var all []Value
 	seen := map[string]bool{}
 	var walk func(Clause)
@@ -133,7 +173,7 @@ func (e *evaluation) values(policies []policy) []Value {
 			}
 		}
 	}
-	for i := range policies {
+	for _, i := range some {
 		walk(policies[i].permissions)
 		walk(policies[i].principals)
 	}
@@ -142,7 +182,7 @@ func (e *evaluation) values(policies []policy) []Value {
 
 // String renders the explanation as indented lines.
 func (x Explanation) String() string {
-	if len(x.Policies) == 0 && x.Decision == (Decision{Allowed: true}) {
+	if len(x.Policies)+x.Omitted == 0 && x.Decision == (Decision{Allowed: true}) {
 		return "allowed: nothing is enforced\n"
 	}
 	var b strings.Builder
@@ -165,12 +205,15 @@ func (x Explanation) String() string {
 		switch {
 		case p.Matched:
 			fmt.Fprintf(&b, "  %s matched\n", name)
-		case i == x.Nearest && len(x.Policies) > 1:
+		case i == x.Nearest && len(x.Policies)+x.Omitted > 1:
 			fmt.Fprintf(&b, "  %s did not match (nearest)\n", name)
 		default:
 			fmt.Fprintf(&b, "  %s did not match\n", name)
 		}
 		writeReasons(&b, p.Reasons, p.Matched, "    ")
+	}
+	if x.Omitted > 0 {
+		fmt.Fprintf(&b, "  and %d others\n", x.Omitted)
 	}
 	return b.String()
 }

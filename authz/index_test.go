@@ -233,7 +233,10 @@ func sets(rules []Rule) []*PolicySet {
 
 func decidePlainly(s *PolicySet, r *Request) Decision {
 	e := s.evaluate(r)
-	return *s.decidePlainly(&e)
+	if at := s.firstOf(&e); at < len(s.policies) {
+		return s.policies[at].onMatch
+	}
+	return s.onMiss
 }
 
 // differs says how the index differs from the plain evaluator, "" if it does not.
@@ -246,10 +249,10 @@ func differs(s *PolicySet, r *Request) string {
 
 func TestIndexedIsPlain(t *testing.T) {
 	indexed, matched, all := 0, 0, 0
-	for seed := range uint64(2_500) {
+	for seed := range uint64(1_000) {
 		w := town{world{Rand: rand.New(rand.NewPCG(seed, 2)), repeat: true, vague: true}}
 		built := sets(w.rules())
-		for range 10 {
+		for range 25 {
 			r := w.request()
 			for _, s := range built {
 				if problem := differs(s, r); problem != "" {

@@ -159,36 +159,39 @@ func (s *PolicySet) Decide(r *Request) Decision {
 
 // decide returns one of the decisions that were made at Compile.
 func (s *PolicySet) decide(r *Request) *Decision {
-	if s.attributes != nil {
-		return s.decideByIndex(r)
+	at := s.first(r)
+	if at == len(s.policies) {
+		return &s.onMiss
 	}
-	e := s.evaluate(r)
-	return s.decidePlainly(&e)
+	return &s.policies[at].onMatch
 }
 
-// decidePlainly tries the policies one after the other.
-func (s *PolicySet) decidePlainly(e *evaluation) *Decision {
+// first returns the place of the first policy that matches, or len(s.policies).
+func (s *PolicySet) first(r *Request) int {
+	e := s.evaluate(r)
+	if s.attributes == nil {
+		return s.firstOf(&e)
+	}
+	e.cache = s.caches.Get().(*cache)
+	e.cache.attributes = s.attributes
+	var at int
+	if s.index == nil {
+		at = s.firstOf(&e)
+	} else {
+		at = int(s.index.search(&e, s.index.root, int32(len(s.policies)), s.lookup))
+	}
+	e.cache.release(&s.caches)
+	return at
+}
+
+// firstOf tries the policies one after the other. Without a cache that is the plain evaluator.
+func (s *PolicySet) firstOf(e *evaluation) int {
 	for i := range s.policies {
-		if p := &s.policies[i]; e.matches(p) {
-			return &p.onMatch
+		if e.matches(&s.policies[i]) {
+			return i
 		}
 	}
-	return &s.onMiss
-}
-
-func (s *PolicySet) decideByIndex(r *Request) *Decision {
-	c := s.caches.Get().(*cache)
-	c.attributes = s.attributes
-	e := s.evaluate(r)
-	e.cache = c
-	d := &s.onMiss
-	if s.index == nil {
-		d = s.decidePlainly(&e)
-	} else if at := s.index.search(&e, s.index.root, int32(len(s.policies)), s.lookup); int(at) < len(s.policies) {
-		d = &s.policies[at].onMatch
-	}
-	c.release(&s.caches)
-	return d
+	return len(s.policies)
 }
 
 // evaluate begins a plain evaluation.

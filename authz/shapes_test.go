@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"runtime"
 	"strings"
+	"sync"
 	"testing"
 
 	"google.golang.org/protobuf/types/known/structpb"
@@ -249,6 +250,27 @@ func TestFewPoliciesAreTried(t *testing.T) {
 		if n := testing.AllocsPerRun(20, func() { set.Decide(r) }); n != 0 && !raceEnabled {
 			t.Errorf("%s: %v allocations", s.name, n)
 		}
+	}
+}
+
+// One index serves many goroutines, and what they keep for the next request is not mixed up; run with -race.
+func TestLookUpConcurrently(t *testing.T) {
+	const n = 200
+	for _, s := range shapes() {
+		set, r := mustCompile(t, s.action, s.policies(t, n)...), s.request(n)
+		want := set.Decide(r)
+		var wg sync.WaitGroup
+		for range 4 {
+			wg.Go(func() {
+				for range 50 {
+					if d := set.Decide(r); d != want {
+						t.Errorf("%s: %+v, and then %+v", s.name, want, d)
+						return
+					}
+				}
+			})
+		}
+		wg.Wait()
 	}
 }
 
