@@ -1,6 +1,10 @@
 package telemetry
 
-import "strconv"
+import (
+	"net/netip"
+	"strconv"
+	"strings"
+)
 
 // HeaderLines is a [Headers] that can also be gone through. Only who needs sizes or all names asks for it, so it is not part of
 // Headers itself.
@@ -103,6 +107,44 @@ func (r *Record) StateText(key string) (string, bool) {
 	return "", false
 }
 
+// stateAddress reads a filter state object that is an address.
+func (r *Record) stateAddress(key string) (netip.AddrPort, bool) {
+	if !StateIsAddress(key) {
+		return netip.AddrPort{}, false
+	}
+	v, _ := r.StateText(key)
+	a, err := netip.ParseAddrPort(v)
+	return a, err == nil
+}
+
+// StateIsAddress tells whether a filter state key holds an address: an object with the fields ip and port, which has a text, and no
+// protobuf form for %FILTER_STATE(key:TYPED)%.
+func StateIsAddress(key string) bool {
+	switch key {
+	case "envoy.filters.listener.original_dst.local_ip", "envoy.filters.listener.original_dst.remote_ip",
+		"envoy.network.transport_socket.original_dst_address":
+		return true
+	}
+	return false
+}
+
+// StateField is a field of a filter state object: %FILTER_STATE(key:FIELD:name)%. The peers' are found by [PeerFieldGetter].
+func (r *Record) StateField(key, name string) (string, bool) {
+	if a, ok := r.stateAddress(key); ok {
+		switch name {
+		case "ip":
+			return a.Addr().String(), true
+		case "port":
+			return strconv.Itoa(int(a.Port())), true
+		}
+		return "", false
+	}
+	if r.FilterState == nil {
+		return "", false
+	}
+	return r.FilterState.Field(key, name)
+}
+
 // StatePeer is the peer that a filter state key stands for: the client's workload for the downstream keys, the endpoint's for the
 // upstream ones. isPeer is false for any other key; the peer may be nil, when it is not known.
 func (r *Record) StatePeer(key string) (peer *Peer, isPeer bool) {
@@ -113,4 +155,38 @@ func (r *Record) StatePeer(key string) (peer *Peer, isPeer bool) {
 		return r.Destination, true
 	}
 	return nil, false
+}
+
+// HTTPToGRPC is the mapping of the gRPC specification ("HTTP to gRPC Status Code Mapping").
+func HTTPToGRPC(code int) int {
+	switch code {
+	case 400:
+		return 13
+	case 401:
+		return 16
+	case 403:
+		return 7
+	case 404:
+		return 12
+	case 429, 502, 503, 504:
+		return 14
+	}
+	return 2
+}
+
+// internalPrefix begins the address of an endpoint that Envoy reaches through itself, as it does those behind HBONE.
+const internalPrefix = "envoy://"
+
+// UpstreamInternal tells whether the endpoint's address is one inside of Envoy: it has an endpoint id and no port.
+func (r *Record) UpstreamInternal() bool { return strings.HasPrefix(r.UpstreamHost, internalPrefix) }
+
+// UpstreamRemote is the upstream connection's remote address as Envoy prints it; empty without one.
+func (r *Record) UpstreamRemote() string {
+	switch {
+	case r.UpstreamInternal():
+		return r.UpstreamHost
+	case r.UpstreamAddress.IsValid():
+		return r.UpstreamAddress.String()
+	}
+	return ""
 }

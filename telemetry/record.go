@@ -85,12 +85,6 @@ type Record struct {
 	// Duration is from Start to the last byte sent downstream. Absent while the exchange is not complete; metrics then
 	// leave out the duration histogram.
 	Duration Millis
-	// RequestDuration is from Start to the last byte of the request.
-	RequestDuration Millis
-	// ResponseDuration is from Start to the first byte from the upstream.
-	ResponseDuration Millis
-	// ResponseTxDuration is from the first byte from the upstream to the last byte sent downstream.
-	ResponseTxDuration Millis
 	// UpstreamServiceTime is what x-envoy-upstream-service-time says: from the request sent to the response's head. Absent
 	// when that header was not sent (suppress_envoy_headers), because logs then show none either.
 	UpstreamServiceTime Millis
@@ -138,6 +132,10 @@ type Record struct {
 	WireBytesReceived, WireBytesSent uint64
 	// UpstreamWireBytesReceived and UpstreamWireBytesSent are the same towards the upstream.
 	UpstreamWireBytesReceived, UpstreamWireBytesSent uint64
+	// HeaderBytesReceived and HeaderBytesSent count the header lines among the downstream bytes, as they look in HTTP/1.1 (so
+	// before compression), and the next two the same towards the upstream.
+	HeaderBytesReceived, HeaderBytesSent                 uint64
+	UpstreamHeaderBytesReceived, UpstreamHeaderBytesSent uint64
 	// RequestMessages and ResponseMessages count gRPC messages, since the start of the stream.
 	RequestMessages, ResponseMessages uint64
 	// Attempts is how often the request was sent upstream: 1 without a retry, 0 when it never was.
@@ -160,6 +158,8 @@ type Record struct {
 	UpstreamAddress, UpstreamLocal netip.AddrPort
 	// UpstreamLocalText replaces UpstreamLocal where that is no socket address: "envoy://internal_client_address/".
 	UpstreamLocalText string
+	// EarlierHosts are the endpoints of the attempts before the last one, as UpstreamHost, joined by commas.
+	EarlierHosts string
 	// UpstreamCluster is the cluster's name, UpstreamClusterAlt its alt_stat_name (observability name) if it has one.
 	UpstreamCluster, UpstreamClusterAlt string
 	// RouteName is the name of the route entry; VirtualHost the name of the virtual host, FilterChain that of the chain.
@@ -177,8 +177,13 @@ type Record struct {
 	Metadata    Metadata
 	FilterState FilterState
 
-	// TraceID is the trace of the request, in hex. Set by the tracer at the start of the span.
-	TraceID string
+	// TLS is what the handshake of this very downstream connection proved; nil inside a tunnel, and without TLS.
+	TLS *TLS
+
+	// TraceID and SpanID are those of the request's span, in hex. Set by the tracer at the start of the span.
+	TraceID, SpanID string
+	// NoChain marks the record of a connection for which the listener found no filter chain: the listener's own log.
+	NoChain bool
 }
 
 // Service is a destination service.

@@ -2,12 +2,15 @@ package telemetry
 
 import "time"
 
-// Moment is a point in the life of an exchange, as the time since Record.Start. The zero value is not known; a moment that falls
-// together with the start is one nanosecond after it.
+// Moment is a point in the life of an exchange: the time since Record.Start, plus one nanosecond, so that the zero value is not
+// known.
 type Moment time.Duration
 
 // At is the moment d after the start.
-func At(d time.Duration) Moment { return Moment(max(d, 1)) }
+func At(d time.Duration) Moment { return Moment(max(d, 0) + 1) }
+
+// SinceStart is how long after the start the moment was; absent if it is not known.
+func (m Moment) SinceStart() Millis { return m.After(begin) }
 
 // After is how long after the moment since m was; absent if either is not known, or they are in the wrong order.
 func (m Moment) After(since Moment) Millis {
@@ -24,9 +27,9 @@ type Timing struct {
 	DownstreamLastRx Moment
 	// PoolWait is when the request began to wait for a connection, PoolReady when it had one.
 	PoolWait, PoolReady Moment
-	// ConnectStart (US_CX_BEG), ConnectEnd (US_CX_END) and HandshakeEnd (US_HS_END) are those of a connection that was made for
-	// this very exchange. Connecting goes through all hops, so the last two are one.
-	ConnectStart, ConnectEnd, HandshakeEnd Moment
+	// ConnectStart (US_CX_BEG) and ConnectEnd (US_CX_END) are those of a connection that was made for this very exchange; Envoy
+	// repeats them for all exchanges of a connection. Connecting goes through all hops, TLS included: US_HS_END is not told apart.
+	ConnectStart, ConnectEnd Moment
 	// UpstreamFirstTx (US_TX_BEG) and UpstreamLastTx (US_TX_END) are the first and the last byte sent to the endpoint.
 	UpstreamFirstTx, UpstreamLastTx Moment
 	// UpstreamFirstRx (US_RX_BEG), UpstreamFirstBody (US_RX_BODY_BEG) and UpstreamLastRx (US_RX_END) are what came back.
@@ -47,7 +50,6 @@ var moments = []struct {
 	{"DS_RX_END", func(t *Timing) Moment { return t.DownstreamLastRx }},
 	{"US_CX_BEG", func(t *Timing) Moment { return t.ConnectStart }},
 	{"US_CX_END", func(t *Timing) Moment { return t.ConnectEnd }},
-	{"US_HS_END", func(t *Timing) Moment { return t.HandshakeEnd }},
 	{"US_TX_BEG", func(t *Timing) Moment { return t.UpstreamFirstTx }},
 	{"US_TX_END", func(t *Timing) Moment { return t.UpstreamLastTx }},
 	{"US_RX_BEG", func(t *Timing) Moment { return t.UpstreamFirstRx }},

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/gowaypoint/gowaypoint/telemetry"
 	"github.com/gowaypoint/gowaypoint/waypoint/filter"
 	"github.com/gowaypoint/gowaypoint/waypoint/h2"
 	"github.com/gowaypoint/gowaypoint/waypoint/hbone"
@@ -167,7 +168,7 @@ func (s *Server) opened(a netip.AddrPort, c *hbone.Conn) {
 	h.info = filter.Conn{
 		ID: s.connID.Add(1), Local: addrPort(c.Local), Remote: remote, RequestedServerName: h.peer.SNI,
 		TLS: true, PeerURISAN: h.peer.URISAN, LocalURISAN: h.peer.LocalURISAN, PeerSubject: h.peer.Subject,
-		PeerDNSSANs: h.peer.DNSSANs, PeerCertHash: h.peer.Fingerprint,
+		PeerDNSSANs: h.peer.DNSSANs, PeerCertHash: h.peer.Fingerprint, Handshake: &telemetry.TLS{State: &c.TLS},
 	}
 	c.Data = h
 }

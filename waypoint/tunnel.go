@@ -173,7 +173,7 @@ func (s *Server) logNoChain(in *filter.Conn, to *program.Dispatch) {
 	}
 	r := telemetry.Record{
 		Start: s.now(), DownstreamLocal: in.Local, DownstreamRemote: in.Remote, ConnectionID: in.ID, Source: in.Peer,
-		ResponseCodeDetails: "filter_chain_not_found", FilterState: &in.State,
+		ResponseCodeDetails: "filter_chain_not_found", FilterState: &in.State, NoChain: true,
 	}
 	r.Flags.Set(telemetry.FlagNoRouteFound)
 	r.PeerPrincipal, _ = in.State.Get(filter.PeerPrincipalKey)

@@ -137,27 +137,10 @@ func grpcFilter(f *accesslogv3.GrpcStatusFilter) filter {
 	return func(r *telemetry.Record) bool {
 		code, ok := r.GRPCStatus.Code()
 		if !ok {
-			code = httpToGRPC(r.ResponseCode)
+			code = telemetry.HTTPToGRPC(r.ResponseCode)
 		}
 		return codes[code] != f.GetExclude()
 	}
-}
-
-// httpToGRPC is the mapping of the gRPC specification ("HTTP to gRPC Status Code Mapping").
-func httpToGRPC(code int) int {
-	switch code {
-	case 400:
-		return 13
-	case 401:
-		return 16
-	case 403:
-		return 7
-	case 404:
-		return 12
-	case 429, 502, 503, 504:
-		return 14
-	}
-	return 2
 }
 
 // headerFilter matches one request header. Several values of a header are one, joined by commas.

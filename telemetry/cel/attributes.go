@@ -64,12 +64,12 @@ func requestAttribute(a *activation, name string) (ref.Val, bool) {
 	case "url_path":
 		v, ok := r.RequestHeader(":path")
 		v, _, _ = strings.Cut(v, "?")
-		return text(v, ok || r.RequestHeaders != nil)
+		return text(v, ok || r.Protocol != "")
 	case "query":
 		v, ok := r.RequestHeader(":path")
 		_, v, _ = strings.Cut(v, "?")
 		v, _, _ = strings.Cut(v, "#")
-		return text(v, ok || r.RequestHeaders != nil)
+		return text(v, ok || r.Protocol != "")
 	case "host":
 		return header(":authority")
 	case "scheme":
@@ -110,11 +110,13 @@ func responseAttribute(a *activation, name string) (ref.Val, bool) {
 	case "flags":
 		return types.Int(r.Flags.Bits()), true
 	case "grpc_status":
-		code, ok := r.GRPCStatus.Code()
-		if !ok {
+		if code, ok := r.GRPCStatus.Code(); ok {
+			return types.Int(code), true
+		}
+		if r.ResponseCode == 0 {
 			return nil, true
 		}
-		return types.Int(code), true
+		return types.Int(telemetry.HTTPToGRPC(r.ResponseCode)), true // as Envoy, for requests that are not gRPC, too
 	case "backend_latency":
 		return duration(r.BackendLatency())
 	}
@@ -147,8 +149,11 @@ func upstreamAttribute(a *activation, name string) (ref.Val, bool) {
 	r := a.r
 	switch name {
 	case "address":
-		return addressText(r.UpstreamAddress)
+		return ifSet(r.UpstreamRemote())
 	case "port":
+		if r.UpstreamInternal() {
+			return nil, true // an address inside of Envoy has no port
+		}
 		return port(r.UpstreamAddress)
 	case "local_address":
 		if r.UpstreamLocalText != "" {
@@ -221,8 +226,6 @@ func xdsAttribute(a *activation, name string) (ref.Val, bool) {
 		return mapping{metadataMap{r, telemetry.MetadataVirtualHost}}, true
 	case "upstream_host_metadata":
 		return mapping{metadataMap{r, telemetry.MetadataUpstreamHost}}, true
-	case "listener_metadata":
-		return mapping{metadataMap{r, telemetry.MetadataListener}}, true
 	case "filter_chain_name":
 		return text(r.FilterChain, true)
 	}

@@ -1,6 +1,7 @@
 package cel
 
 import (
+	"encoding/base64"
 	"encoding/json"
 	"math"
 	"reflect"
@@ -77,11 +78,16 @@ func appendDuration(dst []byte, d time.Duration) []byte {
 	return append(dst, s...)
 }
 
-// appendJSON adds numbers, bools, maps and lists as JSON, and anything else as text that is not escaped yet.
+// appendJSON adds numbers, bools, maps and lists as JSON, and anything else as text that is not escaped yet: bytes in base64,
+// durations as seconds, timestamps as they are printed.
 func appendJSON(dst []byte, v ref.Val) (out []byte, text bool) {
 	switch v := v.(type) {
 	case types.Bool, types.Int, types.Uint:
 		return appendValue(dst, v), false
+	case types.Bytes:
+		return base64.StdEncoding.AppendEncode(dst, v), true
+	case types.Duration:
+		return append(strconv.AppendFloat(dst, v.Seconds(), 'f', -1, 64), 's'), true
 	case types.Null:
 		return append(dst, "null"...), false
 	case types.Double, traits.Mapper, traits.Lister:

@@ -23,7 +23,7 @@ func celOperator(p part, o Options, typed bool) (operator, error) {
 			return nil, err
 		}
 		o.Report("%" + p.command + "% prints nothing: " + err.Error())
-		return func(dst []byte, _ *record) ([]byte, kind) { return dst, absent }, nil
+		return nothing, nil
 	}
 	for _, name := range program.Unavailable() {
 		if o.Report == nil {

@@ -40,7 +40,8 @@ type Options struct {
 // Format is a compiled format string. It is immutable and may be used by any number of goroutines.
 type Format struct {
 	ops       []operator
-	constant  string // the whole text, if there is no operator in it
+	json      operator // of a format that is one operator: its value in JSON
+	constant  string   // the whole text, if there is no operator in it
 	isConst   bool
 	omitEmpty bool
 }
@@ -61,7 +62,7 @@ func Compile(s string, o Options) (*Format, error) {
 		if err != nil {
 			return nil, fmt.Errorf("operator %%%s%%: %w", p.text, err)
 		}
-		f.ops = append(f.ops, op)
+		f.ops, f.json = append(f.ops, op.text), op.json
 	}
 	switch {
 	case len(parts) == 0:
@@ -116,7 +117,7 @@ func (f *Format) appendJSON(dst []byte, r *telemetry.Record) ([]byte, bool) {
 		start := len(dst)
 		dst = append(dst, '"')
 		var k kind
-		switch dst, k = f.ops[0](dst, r); k {
+		switch dst, k = f.json(dst, r); k {
 		case absent:
 			return append(dst[:start], "null"...), false
 		case literal:

@@ -64,7 +64,12 @@ var records = map[string]*telemetry.Record{
 		PeerPrincipal: "spiffe://cluster.local/ns/default/sa/curl",
 		Source:        &telemetry.Peer{Workload: "curl"},
 		Destination:   &telemetry.Peer{Workload: "reviews-v1", Namespace: "default", CanonicalService: "reviews"},
-		FilterState:   state{"my.key": "mine"}, Metadata: metadata{},
+		FilterState:   state{"my.key": "mine", "envoy.filters.listener.original_dst.local_ip": "10.96.0.10:8000"}, Metadata: metadata{},
+		EarlierHosts: "10.244.1.8:8000,",
+		Timing: telemetry.Timing{
+			DownstreamLastRx: telemetry.At(0), UpstreamFirstTx: telemetry.At(900 * time.Microsecond), UpstreamLastTx: telemetry.At(2 * time.Millisecond),
+			UpstreamFirstRx: telemetry.At(10500 * time.Microsecond), DownstreamLastTx: telemetry.At(12900 * time.Microsecond),
+		},
 	},
 	"failed": {
 		ResponseCode: 503, Flags: telemetry.FlagsOf(telemetry.FlagUpstreamConnectionFailure, telemetry.FlagUpstreamRetryLimitExceeded),
@@ -74,6 +79,12 @@ var records = map[string]*telemetry.Record{
 	},
 	"grpc":  {GRPC: true, GRPCStatus: telemetry.GRPC(7), ResponseCode: 200},
 	"nasty": {Path: "/\"\\\n\x01\x7f\xff é", ResponseCode: 200, Method: "GET"},
+}
+
+// Local times in the fixtures are UTC.
+func TestMain(m *testing.M) {
+	time.Local = time.UTC
+	os.Exit(m.Run())
 }
 
 var options = Options{
@@ -176,6 +187,8 @@ func TestJSON(t *testing.T) {
 		{"metadata keeps its type", "get", `{"jwt":"%DYNAMIC_METADATA(envoy.filters.http.jwt_authn:payload)%"}`, `{"jwt":{"exp":17,"sub":"alice"}}`, false},
 		{"CEL is text, TYPED_CEL keeps its type", "get", `{"a":"%CEL(response.code)%","b":"%TYPED_CEL(response.code)%","c":"%TYPED_CEL(request.method)%","d":"%TYPED_CEL(metadata.filter_metadata['envoy.filters.http.jwt_authn'])%","e":"%CEL(request.pith)%"}`,
 			`{"a":"200","b":200,"c":"GET","d":{"payload":{"exp":17,"sub":"alice"}},"e":null}`, false},
+		{"the length is not counted in structured values", "get", `{"m":"%DYNAMIC_METADATA(envoy.filters.http.jwt_authn:payload):3%","s":"%DYNAMIC_METADATA(envoy.filters.http.jwt_authn:payload:sub):3%","t":"%REQ(:path):3%","e":"%ENVIRONMENT(NONE)%","d":"%COMMON_DURATION(US_TX_BEG:US_RX_BEG)%"}`,
+			`{"d":9,"e":"-","m":{"exp":17,"sub":"alice"},"s":"alice","t":"/re"}`, false},
 		{"hostile path", "nasty", `{"p\"":"%REQ(:PATH)%","m":"%REQ(:METHOD)%x"}`, "{\"m\":\"GETx\",\"p\\\"\":\"/\\\"\\\\\\n\\u0001\\u007f\uFFFD é\"}", false},
 	} {
 		got := string(mustJSON(t, c.format, c.omit).Append(nil, records[c.record]))

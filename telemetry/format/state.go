@@ -22,11 +22,17 @@ var metadataSources = map[string]telemetry.MetadataSource{
 }
 
 // anyMetadataOperator is %METADATA(SOURCE:namespace:key…)%.
-func anyMetadataOperator(p part, _ Options) (operator, error) {
+func anyMetadataOperator(p part, o Options) (operator, error) {
 	name, rest, _ := strings.Cut(p.arg, ":")
 	source, ok := metadataSources[name]
 	if !ok {
 		return nil, fmt.Errorf("metadata type %q is not known", name)
+	}
+	if source == telemetry.MetadataListener || source == telemetry.MetadataListenerFilterChain {
+		if o.Report == nil {
+			return nil, fmt.Errorf("metadata of type %s is not kept", name)
+		}
+		o.Report("%METADATA(" + p.arg + ")%: metadata of type " + name + " is not kept, so it prints nothing")
 	}
 	return metadataOperator(source, rest)
 }
@@ -114,13 +120,11 @@ func filterStateOperator(p part, _ Options) (operator, error) {
 		v, ok := "", false
 		switch form {
 		case "FIELD":
-			if r.FilterState != nil {
-				v, ok = r.FilterState.Field(key, field)
-			}
+			v, ok = r.StateField(key, field)
 		default:
 			v, ok = r.StateText(key)
 		}
-		if !ok {
+		if !ok || form == "TYPED" && telemetry.StateIsAddress(key) {
 			return dst, absent
 		}
 		if form == "TYPED" {

@@ -7,29 +7,44 @@ import (
 	"time"
 )
 
-// startTimeOperator is %START_TIME%: by default UTC with milliseconds, 2006-01-02T15:04:05.000Z. The argument is a format
-// of strftime with Envoy's additions: %s (seconds since the epoch), %f (nanoseconds), %3f (the first three digits), %E3S
-// (seconds with a fraction), %E4Y, %ET, and the suffix "_local" for the local time zone.
-func startTimeOperator(p part, _ Options) (operator, error) {
-	if p.arg == "" {
-		return func(dst []byte, r *record) ([]byte, kind) { return appendTime(dst, r.Start.UTC()), text }, nil
-	}
-	layout, zone := strings.CutSuffix(p.arg, "_local")
-	steps, err := compileTime(layout)
-	if err != nil {
-		return nil, err
-	}
-	return func(dst []byte, r *record) ([]byte, kind) {
-		t := r.Start.UTC()
-		if zone {
-			t = r.Start.Local()
+// timeOperator is %START_TIME(format)% and its kin: by default UTC with milliseconds, 2006-01-02T15:04:05.000Z, or with the
+// offset of the local zone. The argument is a format of strftime with Envoy's additions: %s (seconds since the epoch), %f
+// (nanoseconds), %3f (the first three digits), %E3S (seconds with a fraction), %E4Y, %ET, and the suffix "_local" for the local
+// time zone.
+func timeOperator(local bool, get func(*record) (time.Time, bool)) func(part, Options) (operator, error) {
+	return func(p part, _ Options) (operator, error) {
+		layout, zone := strings.CutSuffix(p.arg, "_local")
+		local := local || zone
+		if layout == "" && local {
+			layout = "%Y-%m-%dT%H:%M:%E3S%z"
 		}
-		for _, step := range steps {
-			dst = step(dst, t)
+		steps, err := compileTime(layout)
+		if err != nil {
+			return nil, err
 		}
-		return dst, text
-	}, nil
+		return func(dst []byte, r *record) ([]byte, kind) {
+			t, ok := get(r)
+			switch {
+			case !ok:
+				return dst, absent
+			case layout == "":
+				return appendTime(dst, t.UTC()), text
+			case local:
+				t = t.Local()
+			default:
+				t = t.UTC()
+			}
+			for _, step := range steps {
+				dst = step(dst, t)
+			}
+			return dst, text
+		}, nil
+	}
 }
+
+func started(r *record) (time.Time, bool) { return r.Start, true }
+
+func now(*record) (time.Time, bool) { return time.Now(), true }
 
 // appendTime writes the default format by hand: it is in every log line.
 func appendTime(dst []byte, t time.Time) []byte {

@@ -255,6 +255,14 @@ func (s *Span) TraceID() string {
 	return s.ctx.traceID()
 }
 
+// SpanID is the span's id in hex, for Record.SpanID; empty without a span.
+func (s *Span) SpanID() string {
+	if s.tracer == nil {
+		return ""
+	}
+	return hex64(s.ctx.span)
+}
+
 // Sampled tells whether Finish will export the span.
 func (s *Span) Sampled() bool { return s.tracer != nil && s.ctx.sampled }
 

@@ -30,7 +30,7 @@ type clusterBase struct {
 
 // base compiles a Cluster. What cannot be compiled refuses the cluster as a whole: requests to it get a 503.
 func (d *decoder) base(c *clusterv3.Cluster) *clusterBase {
-	b := &clusterBase{out: program.Cluster{Name: c.GetName(), Metadata: c.GetMetadata()}, orig: c.GetOriginalDstLbConfig()}
+	b := &clusterBase{out: program.Cluster{Name: c.GetName(), AltStatName: c.GetAltStatName(), Metadata: c.GetMetadata()}, orig: c.GetOriginalDstLbConfig()}
 	var errs []error
 	add := func(err error) {
 		if err != nil {

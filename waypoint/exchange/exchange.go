@@ -151,7 +151,12 @@ func (e *exchange) begin(end bool) {
 	r.FilterState = (*state)(e)
 	r.PeerPrincipal, _ = conn.State.Get(filter.PeerPrincipalKey)
 	r.LocalPrincipal, _ = conn.State.Get(filter.LocalPrincipalKey)
-	r.WireBytesReceived = wireSize(&e.req)
+	r.TLS = conn.Handshake
+	r.WireBytesReceived, r.HeaderBytesReceived = wireSize(&e.req)
+	r.HeaderBytesReceived = received(r.HeaderBytesReceived, &e.req)
+	if e.noBody {
+		r.Timing.DownstreamLastRx = telemetry.At(0)
+	}
 	e.x.Request, e.x.Response, e.x.Record = &e.req, nil, &e.rec
 	e.body.begin(e, end)
 }
@@ -269,17 +274,34 @@ func protocol(v message.Version) telemetry.Protocol {
 	}
 }
 
+// received is what Envoy counts of the fields of a head that came: one byte of each line end only.
+func received(fields uint64, h *message.Head) uint64 {
+	lines := h.Fields.Len()
+	if h.Authority != "" {
+		lines++
+	}
+	return fields - uint64(lines)
+}
+
 func isGRPC(contentType string) bool {
 	rest, ok := strings.CutPrefix(contentType, "application/grpc")
 	return ok && (rest == "" || rest[0] == '+' || rest[0] == ';')
 }
 
-// wireSize is about what a head took on the wire as HTTP/1.1; HPACK makes it smaller in HTTP/2.
-func wireSize(h *message.Head) uint64 {
-	n := len(h.Method) + len(h.Path) + len(h.Authority) + len("  HTTP/1.1\r\nhost: \r\n\r\n")
+// wireSize is what a head took on the wire as HTTP/1.1, and what its fields did of it; HPACK makes it smaller in HTTP/2.
+func wireSize(h *message.Head) (all, fields uint64) {
+	if h.Authority != "" {
+		fields = uint64(len("host: \r\n") + len(h.Authority))
+	}
 	for i := range h.Fields.All() {
 		f := h.Fields.At(i)
-		n += len(f.Name) + len(f.Value) + 4
+		fields += uint64(len(f.Name) + len(f.Value) + len(": \r\n"))
 	}
-	return uint64(n)
+	line := len("HTTP/1.1  \r\n\r\n")
+	if h.Status != 0 {
+		line += len("200") + len(http.StatusText(h.Status))
+	} else {
+		line += len(h.Method) + len(h.Path)
+	}
+	return fields + uint64(line), fields
 }

@@ -63,6 +63,10 @@ func (m *metadata) Lookup(source telemetry.MetadataSource, namespace string, pat
 		if m.route != nil {
 			from = m.route.Metadata
 		}
+	case telemetry.MetadataVirtualHost:
+		if m.route != nil && m.route.Host != nil {
+			from = m.route.Host.Metadata
+		}
 	case telemetry.MetadataCluster:
 		if m.cluster != nil {
 			from = m.cluster.Config().Metadata

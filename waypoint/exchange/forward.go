@@ -85,6 +85,7 @@ func (e *exchange) destinationOf(r *route.Route) {
 	if e.cluster = e.env.Clusters.Get(name); e.cluster == nil {
 		return
 	}
+	e.rec.UpstreamClusterAlt = e.cluster.Config().AltStatName
 	if s := &e.cluster.Config().Service; s.Host != "" {
 		e.rec.Service = (*telemetry.Service)(s)
 	}
@@ -202,6 +203,9 @@ func (e *exchange) attempt(policy *retryState, pick cluster.PickContext, perTry 
 		e.tried = append(e.tried, host)
 	}
 	e.rec.Attempts = int(n) + 1
+	if e.rec.UpstreamHost != "" {
+		e.rec.EarlierHosts += e.rec.UpstreamHost + ","
+	}
 	e.rec.UpstreamHost = host.Display()
 	e.rec.UpstreamAddress = host.Endpoint().Address
 	e.rec.Destination = e.env.Peer(e.rec.UpstreamAddress.Addr())
@@ -215,10 +219,18 @@ func (e *exchange) attempt(policy *retryState, pick cluster.PickContext, perTry 
 	}
 	defer host.End()
 
+	timing := &e.rec.Timing
+	timing.PoolWait = telemetry.At(time.Since(e.rec.Start))
+	timing.PoolReady = timing.PoolWait
 	lease, ok := host.TryAcquire(e.down.Version())
 	if !ok {
-		if lease, err = e.dial(host); err != nil {
+		lease, err = e.dial(host)
+		timing.PoolReady = telemetry.At(time.Since(e.rec.Start))
+		if err != nil {
 			return e.dialFailure(host, err)
+		}
+		if lease.Fresh {
+			timing.ConnectStart, timing.ConnectEnd = timing.PoolWait, timing.PoolReady
 		}
 	}
 	host.Report(cluster.Connected)
@@ -305,6 +317,8 @@ func connectFailure(err error) *failure {
 
 // send writes the request's head and what is there of its body; the rest is the body's own goroutine's business.
 func (e *exchange) send(up message.Stream) error {
+	e.rec.Timing.UpstreamFirstTx = e.rec.Timing.PoolReady
+	e.rec.UpstreamWireBytesSent, e.rec.UpstreamHeaderBytesSent = wireSize(&e.req)
 	if e.req.Upgrade != "" {
 		if err := up.WriteHead(&e.req, false); err != nil {
 			return err
@@ -358,7 +372,7 @@ func (e *exchange) resetFailure(err error) *failure {
 		return &failure{reason: "protocol error", malformed: true, reset: true, flag: telemetry.FlagUpstreamProtocolError}
 	case errors.As(err, &r) && r.Refused():
 		return &failure{reason: "remote refused stream reset", refused: true, reset: true, flag: telemetry.FlagUpstreamRemoteReset}
-	case errors.As(err, &r) && r.Remote:
+	case errors.As(err, &r) && r.Remote && e.lease.Stream.Version() == message.HTTP2:
 		return &failure{reason: "remote reset", reset: true, flag: telemetry.FlagUpstreamRemoteReset}
 	case errors.As(err, &r) && !r.Lost:
 		return &failure{reason: "local reset", reset: true, flag: telemetry.FlagLocalReset}

@@ -22,7 +22,20 @@ func (e *exchange) finish() {
 		// Answered by a filter. Envoy has routed by then, so route, cluster and service are in its records of denied requests.
 		e.destinationOf(e.match())
 	}
-	r.Duration = telemetry.Took(time.Since(r.Start))
+	took := time.Since(r.Start)
+	r.Duration = telemetry.Took(took)
+	if e.headSent {
+		r.Timing.DownstreamLastTx = telemetry.At(took)
+	}
+	if sent := e.sentAfter(); sent > 0 { // the client's body ends as the endpoint's does: it is passed on at once
+		r.Timing.UpstreamLastTx = telemetry.At(sent)
+		if r.Timing.DownstreamLastRx == 0 {
+			r.Timing.DownstreamLastRx = r.Timing.UpstreamLastTx
+		}
+	}
+	if r.UpstreamWireBytesSent > 0 {
+		r.UpstreamWireBytesSent += r.BytesReceived
+	}
 	r.Method, r.Scheme, r.Authority, r.Path = e.req.Method, e.req.Scheme, e.req.Authority, e.req.Path
 	r.WireBytesReceived += r.BytesReceived
 	r.WireBytesSent += r.BytesSent

@@ -99,7 +99,10 @@ func (e *exchange) writeHead(h *message.Head, end bool) error {
 		e.headSent = true
 		e.rec.ResponseCode = h.Status
 		e.rec.ResponseHeaders = (*joined)(h)
-		e.rec.WireBytesSent += wireSize(h)
+		all, fields := wireSize(h)
+		e.rec.WireBytesSent += all
+		e.rec.HeaderBytesSent = fields
+		e.rec.Timing.DownstreamFirstTx = telemetry.At(time.Since(e.rec.Start))
 	}
 	err := e.down.WriteHead(h, end)
 	if err == nil && end {
@@ -114,7 +117,7 @@ func (e *exchange) decorate(h *message.Head) {
 	e.serverHeader(h)
 	if !h.Fields.Has(header.Date) {
 		now := e.rec.Start
-		if d, ok := e.rec.ResponseDuration.Get(); ok { // the clock was read when the endpoint's answer came
+		if d, ok := e.rec.Timing.UpstreamFirstRx.SinceStart().Get(); ok { // the clock was read when the endpoint's answer came
 			now = now.Add(d)
 		} else {
 			now = time.Now()

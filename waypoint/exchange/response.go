@@ -60,7 +60,7 @@ func (e *exchange) respond(up message.Stream, end bool) {
 	h := &e.resp
 	since := time.Since(e.rec.Start)
 	e.touch()
-	e.rec.ResponseDuration = telemetry.Took(since)
+	e.noteAnswer(h, since, end)
 	if e.rec.ResponseCodeDetails == "" {
 		e.rec.ResponseCodeDetails = "via_upstream"
 	}
@@ -161,7 +161,11 @@ func (e *exchange) copyResponse(up message.Stream) {
 		}
 		n, err := up.Read(buf)
 		if n > 0 {
+			if e.rec.BytesSent == 0 {
+				e.rec.Timing.UpstreamFirstBody = telemetry.At(time.Since(e.rec.Start))
+			}
 			e.rec.BytesSent += uint64(n)
+			e.rec.UpstreamWireBytesReceived += uint64(n)
 			e.touch()
 			for _, f := range e.bodies {
 				f.ResponseData(&e.x, buf[:n])
@@ -199,7 +203,20 @@ func (e *exchange) copyResponse(up message.Stream) {
 	}
 }
 
+// noteAnswer notes when the endpoint's answer came and what its head took.
+func (e *exchange) noteAnswer(h *message.Head, since time.Duration, end bool) {
+	r := &e.rec
+	r.Timing.UpstreamFirstRx = telemetry.At(since)
+	if end {
+		r.Timing.UpstreamLastRx = r.Timing.UpstreamFirstRx
+	}
+	var fields uint64
+	r.UpstreamWireBytesReceived, fields = wireSize(h)
+	r.UpstreamHeaderBytesReceived = received(fields, h)
+}
+
 func (e *exchange) endResponse(trailer *header.Fields) {
+	e.rec.Timing.UpstreamLastRx = telemetry.At(time.Since(e.rec.Start))
 	if trailer != nil {
 		e.noteGRPC(trailer)
 		e.rec.ResponseTrailers = trailer

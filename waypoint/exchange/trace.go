@@ -17,7 +17,7 @@ func (e *exchange) startSpan() {
 		e.req.Fields.Set(header.XRequestID, marked)
 	}
 	e.span = t.Start(&e.req, reason)
-	e.rec.TraceID = e.span.TraceID()
+	e.rec.TraceID, e.rec.SpanID = e.span.TraceID(), e.span.SpanID()
 }
 
 // injectTrace puts the span into the headers that go upstream.

@@ -28,6 +28,8 @@ type Conn struct {
 	PeerDNSSANs []string
 	// PeerCertHash is the SHA-256 of the peer's certificate in hex; PeerCertPEM returns it URL-encoded. Both for XFCC.
 	PeerCertHash string
+	// Handshake is all that the handshake proved, for logs; nil inside a tunnel.
+	Handshake *telemetry.TLS
 
 	// State is the filter state: named strings that filters leave for later ones, and for the tunnel's inside.
 	State State

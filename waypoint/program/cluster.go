@@ -41,6 +41,8 @@ type Cluster struct {
 	// AutoSNI: the SNI is the request's authority; AutoSANValidation: so is a name that the certificate must have.
 	AutoSNI, AutoSANValidation bool
 
+	// AltStatName is how logs and spans call the cluster, if it is not empty.
+	AltStatName string
 	// Service is metadata istio.services[0], for telemetry.
 	Service Service
 	// Subset is metadata istio.subset.

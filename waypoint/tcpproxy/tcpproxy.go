@@ -179,6 +179,7 @@ func (s *Session) run(chain *program.Chain, prefix []byte) {
 		s.fail(telemetry.FlagNoFilterConfigFound, "config_refused")
 		return
 	}
+	r.UpstreamClusterAlt = cfg.AltStatName
 	if cfg.Service.Host != "" {
 		r.Service = (*telemetry.Service)(&cfg.Service)
 	}

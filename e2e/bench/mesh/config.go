@@ -27,6 +27,8 @@ type Config struct {
 	// Pod is the address of the one endpoint, where HBONE has to be served.
 	Pod    netip.Addr
 	Policy Policy
+	// Edit changes the resources before a proxy gets them; nil: they stay as istiod made them.
+	Edit func(*Resources)
 }
 
 // Resources are xDS resources as JSON objects, each with its "@type".
@@ -48,6 +50,9 @@ func (c Config) Resources() (*Resources, error) {
 	if err := json.Unmarshal([]byte(text), &r); err != nil {
 		return nil, fmt.Errorf("testdata/waypoint.json: %w", err)
 	}
+	if c.Edit != nil {
+		c.Edit(&r)
+	}
 	return &r, nil
 }
 
@@ -56,6 +61,12 @@ func (c Config) Authority() string { return netip.AddrPortFrom(c.VIP, ServicePor
 
 // Address is where the proxy serves HBONE.
 func (c Config) Address() string { return netip.AddrPortFrom(c.Listen, HBONEPort).String() }
+
+// EachObject calls f for every JSON object of the listeners and clusters, parents first, for Config.Edit.
+func (r *Resources) EachObject(f func(o map[string]any)) {
+	walk(r.Listeners, f)
+	walk(r.Clusters, f)
+}
 
 // walk calls f for every object below v, parents first.
 func walk(v any, f func(object)) {
