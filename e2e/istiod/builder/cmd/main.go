@@ -1,0 +1,30 @@
+// Command cmd answers one builder.Request in JSON, given on its standard input, with a builder.Response on its standard output:
+// it is how a test asks a line of Istio that cannot be linked beside another.
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+
+	"github.com/gowaypoint/gowaypoint/e2e/istiod/builder"
+)
+
+func main() {
+	if err := run(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+func run() error {
+	var request builder.Request
+	if err := json.NewDecoder(os.Stdin).Decode(&request); err != nil {
+		return err
+	}
+	response, err := builder.Build(&request)
+	if err != nil {
+		return err
+	}
+	return json.NewEncoder(os.Stdout).Encode(response)
+}
