@@ -11,6 +11,27 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 )
 
+// difference describes how our chain differs from istiod's, "" if it does not. Filters are compared by name and, since the
+// order of a map's keys on the wire is no difference, as messages.
+func difference(istiod, ours []builder.Filter) (string, error) {
+	want, err := messages(istiod)
+	if err != nil {
+		return "", fmt.Errorf("istiod's: %w", err)
+	}
+	got, err := messages(ours)
+	if err != nil {
+		return "", fmt.Errorf("ours: %w", err)
+	}
+	equal := len(want) == len(got)
+	for i := 0; equal && i < len(want); i++ {
+		equal = istiod[i].Name == ours[i].Name && proto.Equal(want[i], got[i])
+	}
+	if equal {
+		return "", nil
+	}
+	return fmt.Sprintf("- istiod: %s\n+ ours:   %s\n%s", list(istiod), list(ours), cmp.Diff(want, got, protocmp.Transform())), nil
+}
+
 // messages unpacks the filters of a chain.
 func messages(filters []builder.Filter) ([]proto.Message, error) {
 	var out []proto.Message
@@ -23,33 +44,15 @@ func messages(filters []builder.Filter) ([]proto.Message, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", f.Name, err)
 		}
-		if unknown := m.ProtoReflect().GetUnknown(); len(unknown) > 0 {
-			return nil, fmt.Errorf("%s: fields that this version of Envoy's API does not have", f.Name)
-		}
 		out = append(out, m)
 	}
 	return out, nil
 }
 
-// difference describes how two chains differ, "" if they do not.
-func difference(want, got []proto.Message) string {
-	equal := len(want) == len(got)
-	for i := 0; equal && i < len(want); i++ {
-		equal = proto.Equal(want[i], got[i])
-	}
-	if equal {
-		return ""
-	}
-	var b strings.Builder
-	b.WriteString(" -" + list(want) + "\n +" + list(got) + "\n")
-	b.WriteString(cmp.Diff(want, got, protocmp.Transform()))
-	return b.String()
-}
-
-func list(chain []proto.Message) string {
+func list(filters []builder.Filter) string {
 	var names []string
-	for _, m := range chain {
-		names = append(names, string(m.ProtoReflect().Descriptor().FullName()))
+	for _, f := range filters {
+		names = append(names, f.Name)
 	}
 	return "[" + strings.Join(names, " ") + "]"
 }

@@ -259,7 +259,7 @@ var conditions = []struct {
 	), form{"several", []string{"update", "select"}}, form{"several-lists", []string{"[update]", "[select]"}}, form{"several-kinds", []string{"update", "[select]", "in*", "*"}})},
 }
 
-const service = `targetRefs: [{group: "", kind: Service, name: reviews}]`
+const toReviews = `targetRefs: [{group: "", kind: Service, name: reviews}]`
 
 // The actions and API versions take turns.
 var actions = []string{"ALLOW", "DENY", "AUDIT"}
@@ -285,7 +285,7 @@ func generate() map[string]string {
 	add := func(b *strings.Builder, name, rule string) {
 		api := []string{"v1", "v1beta1"}[n%2]
 		fmt.Fprintf(b, "---\napiVersion: security.istio.io/%s\nkind: AuthorizationPolicy\nmetadata: {namespace: default, name: %s}\nspec:\n  %s\n  action: %s\n  rules: [%s]\n",
-			api, name, service, actions[n%len(actions)], rule)
+			api, name, toReviews, actions[n%len(actions)], rule)
 		n++
 	}
 	begin := func(about string) *strings.Builder {

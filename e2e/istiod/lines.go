@@ -23,17 +23,17 @@ type Line struct {
 
 // Lines are those that are compared.
 var Lines = []Line{
-	{Name: "master"},
-	{Name: "1.27", modfile: "istio-1.27.mod", tag: "istio127"},
-	{Name: "1.24", modfile: "istio-1.24.mod", tag: "istio124"},
+	{Name: "master", Version: istio.V132},
+	{Name: "1.27", Version: istio.V127, modfile: "istio-1.27.mod", tag: "istio127"},
+	{Name: "1.24", Version: istio.V124, modfile: "istio-1.24.mod", tag: "istio124"},
 }
 
-// Ask has the line's istiod answer.
-func (l Line) Ask(ctx context.Context, r *builder.Request) (*builder.Response, error) {
+// Ask has the line's istiod answer requests, in one go.
+func (l Line) Ask(ctx context.Context, requests ...*builder.Request) ([]*builder.Response, error) {
 	if l.modfile == "" {
-		return builder.Build(r)
+		return builder.BuildAll(requests)
 	}
-	in, err := json.Marshal(r)
+	in, err := json.Marshal(requests)
 	if err != nil {
 		return nil, err
 	}
@@ -46,6 +46,6 @@ func (l Line) Ask(ctx context.Context, r *builder.Request) (*builder.Response, e
 	if err := cmd.Run(); err != nil {
 		return nil, fmt.Errorf("istiod %s: %w\n%s", l.Name, err, log.Bytes())
 	}
-	response := &builder.Response{}
-	return response, json.Unmarshal(out.Bytes(), response)
+	var responses []*builder.Response
+	return responses, json.Unmarshal(out.Bytes(), &responses)
 }

@@ -12,6 +12,7 @@ package builder
 import (
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -30,6 +31,7 @@ import (
 	"istio.io/istio/pkg/config/schema/collections"
 	"istio.io/istio/pkg/config/schema/kind"
 	"istio.io/istio/pkg/config/schema/resource"
+	"istio.io/istio/pkg/log"
 	"istio.io/istio/pkg/util/protomarshal"
 	"istio.io/istio/pkg/util/sets"
 	"sigs.k8s.io/yaml"
@@ -43,8 +45,22 @@ var Providers = []Service{
 	{Namespace: "bar", Name: "twice", Hostname: "twice.example.com", External: true},
 }
 
+// BuildAll answers several requests.
+func BuildAll(requests []*Request) ([]*Response, error) {
+	var out []*Response
+	for i, r := range requests {
+		response, err := Build(r)
+		if err != nil {
+			return nil, fmt.Errorf("request %d: %w", i, err)
+		}
+		out = append(out, response)
+	}
+	return out, nil
+}
+
 // Build answers a request. An error is one of the question, such as a MeshConfig that cannot be read.
 func Build(r *Request) (*Response, error) {
+	quiet()
 	// Keys that a rule does not hold itself are fetched, once; a host that cannot be reached is given up at once.
 	keys := model.NewJwksResolver(time.Hour, time.Hour, time.Hour, time.Millisecond)
 	defer keys.Close()
@@ -114,7 +130,12 @@ func read(text string, unvalidated bool) (config.Config, error) {
 	return *c, nil
 }
 
-func build(c Case, m *meshconfig.MeshConfig, objects []config.Config, keys *model.JwksResolver) (Chain, error) {
+func build(c Case, m *meshconfig.MeshConfig, objects []config.Config, keys *model.JwksResolver) (out Chain, err error) {
+	defer func() {
+		if died := recover(); died != nil {
+			out = Chain{Panic: fmt.Sprint(died)}
+		}
+	}()
 	multipleProviders(c.MultipleProviders)
 	store := memory.MakeSkipValidation(collections.Pilot)
 	for _, o := range objects {
@@ -143,7 +164,6 @@ func build(c Case, m *meshconfig.MeshConfig, objects []config.Config, keys *mode
 	tokens := authn.NewBuilderForService(push, proxy, service)
 	local := authz.NewBuilderForService(authz.Local, push, proxy, true, service)
 	const class = networking.ListenerClassSidecarInbound
-	var out Chain
 	for _, f := range custom.BuildHTTP(class) {
 		out.HTTP = append(out.HTTP, filter(f.GetName(), f.GetTypedConfig()))
 	}
@@ -198,6 +218,13 @@ func (s Service) model() *model.Service {
 		Attributes: model.ServiceAttributes{Name: s.Name, Namespace: s.Namespace, ServiceRegistry: registry},
 	}
 }
+
+// quiet keeps istiod from logging each policy that it translates in part: there are thousands of them.
+var quiet = sync.OnceFunc(func() {
+	for _, scope := range log.Scopes() {
+		scope.SetOutputLevel(log.NoneLevel)
+	}
+})
 
 func filter(name string, config *anypb.Any) Filter {
 	raw, err := proto.Marshal(config)

@@ -46,6 +46,9 @@ type Response struct {
 // Chain is what istiod puts into the HTTP and into the TCP chain of a service, in the order of the chain.
 type Chain struct {
 	HTTP, TCP []Filter
+	// Panic is what istiod died of, "" if it lived: there are objects for which that happens, should they get past its
+	// validation.
+	Panic string
 }
 
 // Filter is a filter of a chain. Config is the serialised google.protobuf.Any.

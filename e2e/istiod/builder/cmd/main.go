@@ -1,5 +1,5 @@
-// Command cmd answers one builder.Request in JSON, given on its standard input, with a builder.Response on its standard output:
-// it is how a test asks a line of Istio that cannot be linked beside another.
+// Command cmd answers a list of builder.Request in JSON, given on its standard input, with a list of builder.Response on its
+// standard output: it is how a test asks a line of Istio that cannot be linked beside another.
 package main
 
 import (
@@ -18,13 +18,13 @@ func main() {
 }
 
 func run() error {
-	var request builder.Request
-	if err := json.NewDecoder(os.Stdin).Decode(&request); err != nil {
+	var requests []*builder.Request
+	if err := json.NewDecoder(os.Stdin).Decode(&requests); err != nil {
 		return err
 	}
-	response, err := builder.Build(&request)
+	responses, err := builder.BuildAll(requests)
 	if err != nil {
 		return err
 	}
-	return json.NewEncoder(os.Stdout).Encode(response)
+	return json.NewEncoder(os.Stdout).Encode(responses)
 }
