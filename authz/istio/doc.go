@@ -17,7 +17,7 @@
 // # What it promises
 //
 //   - The output equals that of istiod's own builder: byte for byte, once keys of maps are sorted. Differences between
-//     releases are selected by [Version]. It is tested against the builders of 1.24.0, 1.27.0 and the main branch of August
+//     releases are selected by [Version]. e2e/istiod tests it against the builders of 1.24.0, 1.27.0 and the main branch of August
 //     2026; for the releases between, where a change came in was read off their sources.
 //   - What the API server would refuse is an error that names policy and field (see Target.Unvalidated for the other way).
 //   - Nothing is left out in silence: [Rules.Skipped] lists policies that do not apply, each with the reason, and the parts
