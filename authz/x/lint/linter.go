@@ -91,7 +91,7 @@ func (p *policy) allows() bool { return p.action() == securityv1beta1.Authorizat
 
 func (p *policy) denies() bool { return p.action() == securityv1beta1.AuthorizationPolicy_DENY }
 
-// consequence says what comes of a value that never matches.
+// consequence says what comes of a rule that never matches.
 func (p *policy) consequence() string {
 	if p.allows() {
 		return "so it allows nothing"

@@ -30,19 +30,29 @@ func sameScope(p, o *policy) bool {
 // reach looks for rules that can never make a difference.
 func (l *linter) reach() {
 	pr := prover{l.target()}
+	type place struct {
+		p    *policy
+		rule int
+	}
+	var open []place
+	gone := map[place]bool{} // rules without an effect
 	for i, p := range l.policies {
 		for rule := range p.Spec.GetRules() {
 			mine := p.of(rule)
 			if slices.ContainsFunc(mine, func(a *alternative.Alternative) bool { why, _ := pr.contradiction(a); return why != "" }) {
 				continue
 			}
-			if l.deniedBefore(pr, p, rule, mine) {
-				continue
-			}
-			if !l.shadowed(pr, i, rule, mine) {
-				l.perhapsShadowed(p, rule)
+			switch at := (place{p, rule}); {
+			case l.deniedBefore(pr, p, rule, mine):
+			case l.shadowed(pr, i, rule, mine):
+				gone[at] = true
+			default:
+				open = append(open, at)
 			}
 		}
+	}
+	for _, at := range open {
+		l.perhapsShadowed(at.p, at.rule, func(p *policy, rule int) bool { return gone[place{p, rule}] })
 	}
 }
 
@@ -126,16 +136,16 @@ func (l *linter) deniedBefore(pr prover, p *policy, rule int, mine []*alternativ
 // maxHints bounds the search for a request that shows a rule's effect.
 const maxHints = 3000
 
-// perhapsShadowed asks requests made from the constants whether the rule ever makes a difference.
-func (l *linter) perhapsShadowed(p *policy, rule int) {
+// perhapsShadowed asks requests made from the constants whether the rule ever makes a difference beside the others that are not
+// gone.
+func (l *linter) perhapsShadowed(p *policy, rule int, gone func(*policy, int) bool) {
 	if l.severity["perhaps-shadowed"] == "" {
 		return
 	}
-	var same []istio.Policy // first those of this policy
-	same = append(same, p.Policy.Policy)
+	same, owners := []istio.Policy{p.Policy.Policy}, []*policy{p}
 	for _, o := range l.policies {
 		if o != p && o.action() == p.action() && o.dryRun == p.dryRun && sameScope(p, o) {
-			same = append(same, o.Policy.Policy)
+			same, owners = append(same, o.Policy.Policy), append(owners, o)
 		}
 	}
 	if len(same) == 1 && len(p.Spec.GetRules()) == 1 || len(same) > maxCompared {
@@ -153,7 +163,7 @@ func (l *linter) perhapsShadowed(p *policy, rule int) {
 		}
 		if a.Policy == 0 && a.Rule == rule {
 			mine = append(mine, m)
-		} else {
+		} else if !gone(owners[a.Policy], a.Rule) {
 			others = append(others, m)
 		}
 	}

@@ -54,14 +54,25 @@ func (l *linter) dashes(p *policy) {
 		if first != "from" && second != "from" && !(first == "to" && second == "when") && !(first == "when" && second == "to") {
 			continue
 		}
-		verb := map[bool]string{true: "allows", false: "denies"}[p.allows()]
-		if !p.allows() && !p.denies() {
-			verb = "matches"
-		}
 		l.report(p, "rules-or-trap", fmt.Sprintf("spec.rules[%d]", i+1),
-			fmt.Sprintf("rules are alternatives: rules[%d] %s by %s alone, whatever the %s, and rules[%d] by %s alone, whatever the %s", i, verb, first, second, i+1, second, first),
+			fmt.Sprintf("rules are alternatives, and either of these is enough: rules[%d] %s; rules[%d] %s", i, p.alone(first), i+1, p.alone(second)),
 			fmt.Sprintf("if both have to hold, take away the dash before %s, so that it belongs to rules[%d]; if either is enough, write two policies", second, i))
 	}
+}
+
+// alone says what a rule of only one part does.
+func (p *policy) alone(part string) string {
+	verb := map[bool]string{true: "allows", false: "denies"}[p.allows()]
+	if !p.allows() && !p.denies() {
+		verb = "is for"
+	}
+	switch part {
+	case "from":
+		return "has only from and " + verb + " these clients whatever they ask for"
+	case "to":
+		return "has only to and " + verb + " these operations whoever asks"
+	}
+	return "has only when and " + verb + " everything under these conditions"
 }
 
 // parts says which of from, to and when a rule has.
@@ -201,7 +212,7 @@ func (l *linter) addUp() {
 			if mine == "" || theirs == "" || mine == theirs {
 				continue
 			}
-			l.report(p, "allow-policies-add-up", "spec.rules[0]", fmt.Sprintf("this policy restricts only by %s, and %s only by %s: a request that matches either is allowed", mine, o.name(), theirs),
+			l.report(p, "allow-policies-add-up", "spec.rules[0]", fmt.Sprintf("policies are alternatives: this one %s, and %s %s", p.alone(mine), o.name(), p.alone(theirs)),
 				"put both into one rule if both have to hold")
 		}
 	}

@@ -67,7 +67,13 @@ func (x at) consequence() string {
 	if x.not {
 		return "so the exception has no effect"
 	}
-	return x.p.consequence()
+	switch {
+	case x.p.allows():
+		return "so that this value allows nothing"
+	case x.p.denies():
+		return "so that this value denies nothing"
+	}
+	return "so that this value has no effect"
 }
 
 // middle reports a star that is not at an end. Only namespaces have wildcards within.
@@ -107,7 +113,7 @@ func (l *linter) principal(x at) {
 	parts := strings.Split(v, "/")
 	switch {
 	case strings.HasPrefix(v, "spiffe://"):
-		x.report(l, "principal-form", fmt.Sprintf("%q: Istio puts spiffe:// before the value itself, so that no client matches, %s", v, x.consequence()),
+		x.report(l, "principal-form", fmt.Sprintf("%q: Istio puts spiffe:// before the value itself, %s", v, x.consequence()),
 			"write "+strings.TrimPrefix(v, "spiffe://"))
 		return
 	case v == "*":

@@ -62,7 +62,7 @@ func (l *linter) normal(x at) {
 		}
 	}
 	if !ok || normal != literal {
-		x.report(l, "path-not-normal", fmt.Sprintf("%q: requests are normalised before they are compared (%s), so that none has this path, %s", x.v, l.set.PathNormalization(), x.consequence()),
+		x.report(l, "path-not-normal", fmt.Sprintf("%q: requests are normalised before they are compared (%s), and none has this path then, %s", x.v, l.set.PathNormalization(), x.consequence()),
 			"write "+normal)
 	}
 }
@@ -134,21 +134,27 @@ func (l *linter) hostPorts(p *policy, hosts []string, field string, not bool) {
 			fixed = append(fixed, fmt.Sprintf("%q", h+":*"))
 		}
 	}
-	l.report(p, "host-port", field, fmt.Sprintf(text, strings.TrimPrefix(bare[0], "*."), quoted(bare)), "add "+strings.Join(fixed, ", "))
+	l.report(p, "host-port", field, fmt.Sprintf(text, strings.TrimLeft(bare[0], "*."), quoted(bare)), "add "+strings.Join(fixed, ", "))
 }
 
-// spellings are other ways of writing a path that some server takes for the same.
-func spellings(p string) []struct{ path, what string } {
-	flipped := strings.ToUpper(p)
-	if flipped == p {
-		flipped = strings.ToLower(p)
+// spelling is another way of writing a path, that some server takes for the same.
+type spelling struct{ path, what string }
+
+// spellings of the last segment of a path; what stands before may have to be as it is.
+func spellings(p string) []spelling {
+	at := strings.LastIndexByte(strings.TrimSuffix(p, "/"), '/') + 1
+	head, last := p[:at], p[at:]
+	flipped := strings.ToUpper(last)
+	if flipped == last {
+		flipped = strings.ToLower(last)
 	}
-	out := []struct{ path, what string }{
-		{p + "/", "a slash at the end"}, {"/" + p, "a doubled slash"}, {"/%2f" + p[1:], "an escaped slash"}, {"/x/..%2f" + p[1:], "an escaped slash after dots"},
-		{"/;" + p, "a parameter"}, {p + ";x", "a parameter"}, {flipped, "another case"},
+	out := []spelling{
+		{p + "/", "a slash at the end"}, {head + "/" + last, "a doubled slash"}, {head + "%2f" + last, "an escaped slash"},
+		{head + "x/..%2f" + last, "an escaped slash after dots"}, {head + ";/" + last, "a parameter"}, {p + ";x", "a parameter at the end"},
+		{head + flipped, "another case"},
 	}
-	if i := len(p) - 1; i > 0 {
-		out = append(out, struct{ path, what string }{fmt.Sprintf("%s%%25%02X", p[:i], p[i]), "a character escaped twice"})
+	if last != "" {
+		out = append(out, spelling{fmt.Sprintf("%s%%25%02X%s", head, last[0], last[1:]), "a character escaped twice"})
 	}
 	return out
 }
@@ -162,7 +168,11 @@ func (l *linter) bypass(p *policy, t alternative.Test) {
 	if len(list) == 0 || !p.allows() && !p.denies() || t.Name != "paths" {
 		return
 	}
-	matcher, err := alternative.Compile([]alternative.Test{{Name: "paths", Dimension: t.Dimension, HTTP: true, Values: list}}, p.Namespace, l.target())
+	// A DENY is passed by what it does not match, an exception by what the ALLOW as a whole matches.
+	if !p.allows() {
+		t.Not = nil
+	}
+	matcher, err := alternative.Compile([]alternative.Test{t}, p.Namespace, l.target())
 	if err != nil {
 		return // reported as invalid
 	}
@@ -176,12 +186,12 @@ func (l *linter) bypass(p *policy, t alternative.Test) {
 		if strings.HasPrefix(v, "*") {
 			literal = "/" + literal
 		}
-		if r, err := request(literal, l.paths); err != nil || !matcher.Match(r) {
+		if r, err := request(literal, l.paths); err != nil || matcher.Match(r) == p.allows() {
 			continue // reported otherwise
 		}
 		for _, s := range spellings(literal) {
 			r, err := request(s.path, l.paths)
-			if err != nil || matcher.Match(r) || seen[s.what] {
+			if err != nil || matcher.Match(r) != p.allows() || seen[s.what] {
 				continue
 			}
 			seen[s.what] = true
@@ -193,6 +203,9 @@ func (l *linter) bypass(p *policy, t alternative.Test) {
 	}
 	severity := l.severity["path-bypass"]
 	fix := "turn it round: ALLOW the paths that are meant, which an odd spelling does not match"
+	if p.allows() {
+		fix = "name the paths that are allowed in place of the exception"
+	}
 	if !l.paths.UnescapeSlashes {
 		fix += "; or set MeshConfig.pathNormalization.normalization to DECODE_AND_MERGE_SLASHES and see that the server reads paths strictly"
 	} else {

@@ -1,0 +1,111 @@
+package lint_test
+
+import (
+	"flag"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/gowaypoint/gowaypoint/authz/x/lint"
+	"github.com/gowaypoint/gowaypoint/authz/x/manifest"
+)
+
+var update = flag.Bool("update", false, "rewrite the expected output in testdata")
+
+// Every rule has a fixture of its name: prose, the input that has the mistake (`bad`), what is said of it (`findings`), and the
+// input without (`good`), of which the rule says nothing.
+func TestRules(t *testing.T) {
+	for _, rule := range lint.Rules() {
+		t.Run(rule.ID, func(t *testing.T) {
+			file := filepath.Join("testdata", "rules", rule.ID+".txt")
+			raw, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			prose, sections := parse(string(raw))
+			bad, good := check(t, "bad.yaml", sections["bad"]), check(t, "good.yaml", sections["good"])
+			has := func(f lint.Finding) bool { return f.Rule == rule.ID }
+			if !slices.ContainsFunc(bad, has) {
+				t.Errorf("not found; there are %v", bad)
+			}
+			for _, f := range good {
+				if has(f) {
+					t.Errorf("a false alarm: %v", f)
+				}
+			}
+			got := prose + "-- bad --\n" + sections["bad"] + "-- findings --\n" + render(bad) + "-- good --\n" + sections["good"]
+			if *update {
+				if err := os.WriteFile(file, []byte(got), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			} else if got != string(raw) {
+				t.Errorf("got:\n%s\nwant:\n%s", got, raw)
+			}
+		})
+	}
+	files, err := filepath.Glob("testdata/rules/*.txt")
+	if err != nil || len(files) != len(lint.Rules()) {
+		t.Errorf("%d files for %d rules, %v", len(files), len(lint.Rules()), err)
+	}
+}
+
+// A corpus of policies that do what they say: nothing is found, save what stands in section `findings` with the reason.
+func TestGoodPolicies(t *testing.T) {
+	files, err := filepath.Glob("testdata/good/*.txt")
+	if err != nil || len(files) == 0 {
+		t.Fatal("no fixtures", err)
+	}
+	for _, file := range files {
+		t.Run(filepath.Base(file), func(t *testing.T) {
+			raw, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			prose, sections := parse(string(raw))
+			got := prose + "-- policies --\n" + sections["policies"] + "-- findings --\n" + render(check(t, "good.yaml", sections["policies"]))
+			if *update {
+				if err := os.WriteFile(file, []byte(got), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			} else if got != string(raw) {
+				t.Errorf("got:\n%s\nwant:\n%s", got, raw)
+			}
+		})
+	}
+}
+
+func check(t *testing.T, name, text string) []lint.Finding {
+	t.Helper()
+	set, err := manifest.Read([]manifest.Source{{Name: name, Data: []byte(text)}}, manifest.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return lint.Check(set, lint.Options{})
+}
+
+func render(findings []lint.Finding) string {
+	var b strings.Builder
+	for _, f := range findings {
+		b.WriteString(f.String() + "\n")
+	}
+	return b.String()
+}
+
+func parse(text string) (prose string, sections map[string]string) {
+	sections, current := map[string]string{}, ""
+	for line := range strings.Lines(text) {
+		if name, ok := strings.CutPrefix(strings.TrimSpace(line), "-- "); ok && strings.HasSuffix(name, " --") {
+			current = strings.TrimSuffix(name, " --")
+			sections[current] = ""
+			continue
+		}
+		if current == "" {
+			prose += line
+			continue
+		}
+		sections[current] += line
+	}
+	return prose, sections
+}
