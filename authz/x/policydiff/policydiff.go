@@ -58,6 +58,8 @@ type Change struct {
 	Witness query.Query `json:"-"`
 	// Requests counts them.
 	Requests int `json:"requests"`
+
+	some []query.Query // for asking which edits are at work
 }
 
 // Verdict is what one side says.
@@ -82,8 +84,8 @@ type Edit struct {
 	Namespace string `json:"namespace"`
 	Name      string `json:"name"`
 	What      string `json:"what"` // added, removed or changed
-	// Decides tells whether the policy decides any of the changes.
-	Decides bool `json:"decides"`
+	// Effect tells whether any of the changes would not be there without this edit.
+	Effect bool `json:"effect"`
 }
 
 func (c Change) String() string {
@@ -124,8 +126,11 @@ func Compare(before, after Side, o Options) (*Report, error) {
 			report.Changes = append(report.Changes, Change{Before: pair[0], After: pair[1], Witness: *q})
 		}
 		c := &report.Changes[j]
-		c.Requests++
-		if len(q.Flags()) < len(c.Witness.Flags()) {
+		if c.Requests++; len(c.some) < maxKept {
+			c.some = append(c.some, *q)
+		}
+		// Plain requests come first in the search; a later one is simpler only if it says less.
+		if len(q.Args()) < len(c.Witness.Args()) {
 			c.Witness = *q
 		}
 	}
@@ -134,17 +139,61 @@ func Compare(before, after Side, o Options) (*Report, error) {
 		return cmp.Or(-cmp.Compare(a.After.openness(), b.After.openness()), cmp.Compare(a.Before.By, b.Before.By), cmp.Compare(a.After.By, b.After.By))
 	})
 	for i := range report.Edits {
-		e := &report.Edits[i]
-		e.Decides = slices.ContainsFunc(report.Changes, func(c Change) bool { return e.is(c.Before.Source) || e.is(c.After.Source) })
+		if err := report.ascribe(&report.Edits[i], was, is, before, after); err != nil {
+			return nil, err
+		}
 	}
 	return report, nil
+}
+
+// maxKept bounds the requests of a change that are asked again for each edit.
+const maxKept = 50
+
+// ascribe finds out whether an edit is at work: whether on either side some verdict of a change would be another if this policy
+// were as it is on the other side.
+func (r *Report) ascribe(e *Edit, was, is *judge, before, after Side) error {
+	for _, side := range []struct {
+		side  Side
+		other []istio.Policy
+		judge *judge
+	}{{before, after.Policies, was}, {after, before.Policies, is}} {
+		swapped, err := newJudge(side.side.swap(e, side.other))
+		if err != nil {
+			return err
+		}
+		for _, c := range r.Changes {
+			for i := range c.some {
+				if swapped.decide(&c.some[i]).Word != side.judge.decide(&c.some[i]).Word {
+					e.Effect = true
+					return nil
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// swap puts the other side's form of a policy in place of this side's.
+func (s Side) swap(e *Edit, other []istio.Policy) Side {
+	out := s
+	out.Policies = nil
+	is := func(p istio.Policy) bool { return p.Namespace == e.Namespace && p.Name == e.Name }
+	for _, p := range s.Policies {
+		if !is(p) {
+			out.Policies = append(out.Policies, p)
+		}
+	}
+	for _, p := range other {
+		if is(p) {
+			out.Policies = append(out.Policies, p)
+		}
+	}
+	return out
 }
 
 func (v Verdict) openness() int {
 	return map[string]int{Denied: 0, Asked: 1, Allowed: 2}[v.Word]
 }
-
-func (e *Edit) is(s authz.Source) bool { return s.Namespace == e.Namespace && s.Name == e.Name }
 
 // judge decides for one side.
 type judge struct {

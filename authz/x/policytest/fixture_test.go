@@ -56,10 +56,10 @@ func run(t *testing.T, policies, table string) (text, junit string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	result, err := policytest.Run(cases, set.IstioPolicies(), pathnorm.Base, func(target string, tcp bool) (istio.Target, error) {
+	result, err := policytest.Run(cases, set.IstioPolicies(), policytest.Options{Paths: pathnorm.Base, Resolve: func(target string, tcp bool) (istio.Target, error) {
 		chosen, err := set.Target(manifest.Choice{For: target, TCP: tcp})
 		return chosen.Target, err
-	})
+	}})
 	if err != nil {
 		return "error:\n" + err.Error() + "\n", ""
 	}

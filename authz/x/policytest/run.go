@@ -46,9 +46,21 @@ func (r *Result) Failed() int {
 	return n
 }
 
+// Options of Run.
+type Options struct {
+	Resolve Resolve // required
+	// Paths is the mesh's normalisation; the zero value is NONE.
+	Paths pathnorm.Options
+	// Words puts a reason without alternatives into words that readers know; nil takes plain ones.
+	Words func(authz.Reason) authz.Reason
+}
+
 // Run decides every case. An error is one of compiling the policies; a case whose target is not found has failed.
-func Run(cases []Case, policies []istio.Policy, paths pathnorm.Options, resolve Resolve) (*Result, error) {
-	r := &runner{policies: policies, paths: paths, resolve: resolve, targets: map[string]*compiled{}}
+func Run(cases []Case, policies []istio.Policy, o Options) (*Result, error) {
+	if o.Words == nil {
+		o.Words = plain
+	}
+	r := &runner{policies: policies, options: o, targets: map[string]*compiled{}}
 	if err := r.cover.init(policies); err != nil {
 		return nil, err
 	}
@@ -66,8 +78,7 @@ func Run(cases []Case, policies []istio.Policy, paths pathnorm.Options, resolve 
 
 type runner struct {
 	policies []istio.Policy
-	paths    pathnorm.Options
-	resolve  Resolve
+	options  Options
 	targets  map[string]*compiled
 	cover    cover
 }
@@ -87,7 +98,7 @@ func (r *runner) compiled(target string, tcp bool) (*compiled, error) {
 	}
 	c := &compiled{}
 	r.targets[key] = c
-	if c.target, c.err = r.resolve(target, tcp); c.err != nil {
+	if c.target, c.err = r.options.Resolve(target, tcp); c.err != nil {
 		return c, nil
 	}
 	rules, err := istio.Compile(r.policies, c.target)
@@ -111,7 +122,7 @@ func (r *runner) run(c Case) (Outcome, error) {
 		o.Err = t.err
 		return o, nil
 	}
-	request, err := c.Query.Request(r.paths)
+	request, err := c.Query.Request(r.options.Paths)
 	if err != nil {
 		o.Err = err
 		return o, nil
@@ -127,7 +138,7 @@ func (r *runner) run(c Case) (Outcome, error) {
 	o.By = by(decision, v)
 	o.Passed = o.Got == c.Expect.Verdict && matchesBy(c.Expect.By, decision)
 	if !o.Passed {
-		o.Why = reasons(t.chain.Explain(request), c.Expect)
+		o.Why = r.reasons(t.chain.Explain(request), c.Expect)
 	}
 	for _, a := range t.asks {
 		a.ask(request, &v)
@@ -162,7 +173,7 @@ func matchesBy(want string, d authz.Decision) bool {
 }
 
 // reasons explain a failure: why what decided matched, or why what was expected to match did not.
-func reasons(x authz.ChainExplanation, want Expectation) []string {
+func (r *runner) reasons(x authz.ChainExplanation, want Expectation) []string {
 	var out []string
 	policy, rule, _ := splitBy(want.By)
 	for _, s := range x.Stages {
@@ -176,9 +187,9 @@ func reasons(x authz.ChainExplanation, want Expectation) []string {
 				nearest := want.By == "" && want.Verdict == Allowed && e.Decision.Action == authz.Allow && i == e.Nearest
 				decided := p.Matched && s.Reached && p.Policy == e.Decision.Policy && want.Verdict != Allowed == (p.Action == authz.Allow)
 				if p.Matched && (decided || s.Reached && p.Action == authz.Deny) {
-					out = append(out, fmt.Sprintf("%s matches: %s", ruleName(p), evidence(p.Reasons)))
+					out = append(out, fmt.Sprintf("%s matches: %s", ruleName(p), r.evidence(p.Reasons)))
 				} else if !p.Matched && (expected || nearest) {
-					out = append(out, fmt.Sprintf("%s does not match: %s", ruleName(p), wanted(p.Reasons)))
+					out = append(out, fmt.Sprintf("%s does not match: %s", ruleName(p), r.wanted(p.Reasons)))
 				}
 			}
 		}
@@ -205,21 +216,35 @@ func ruleName(p authz.PolicyExplanation) string {
 	return fmt.Sprintf("%s/%s[%d]", p.Source.Namespace, p.Source.Name, p.Source.Rule)
 }
 
-func evidence(reasons []authz.Reason) string {
+func plain(r authz.Reason) authz.Reason {
+	r.Attribute = query.Attribute(r.Attribute)
+	return r
+}
+
+func (r *runner) evidence(reasons []authz.Reason) string {
 	if len(reasons) == 0 {
 		return "it holds for every request"
 	}
 	var parts []string
-	for _, r := range reasons {
-		parts = append(parts, query.Attribute(r.Attribute)+" "+r.Got)
+	for _, x := range reasons {
+		x = r.options.Words(x)
+		parts = append(parts, x.Attribute+" "+x.Got)
 	}
 	return strings.Join(parts, ", ")
 }
 
-func wanted(reasons []authz.Reason) string {
+func (r *runner) wanted(reasons []authz.Reason) string {
 	var parts []string
-	for _, r := range reasons {
-		parts = append(parts, query.Reason(r))
+	for _, x := range reasons {
+		if x.AnyOf == nil {
+			parts = append(parts, r.options.Words(x).String())
+			continue
+		}
+		var any []string
+		for _, alternative := range x.AnyOf {
+			any = append(any, r.wanted(alternative))
+		}
+		parts = append(parts, "one of ("+strings.Join(any, ") or (")+")")
 	}
 	return strings.Join(parts, "; ")
 }

@@ -26,20 +26,3 @@ func Attribute(s string) string {
 	}
 	return s
 }
-
-// Reason is authz.Reason.String in those words.
-func Reason(r authz.Reason) string {
-	if r.AnyOf == nil {
-		r.Attribute = Attribute(r.Attribute)
-		return r.String()
-	}
-	var all []string
-	for _, alternative := range r.AnyOf {
-		var parts []string
-		for _, part := range alternative {
-			parts = append(parts, Reason(part))
-		}
-		all = append(all, strings.Join(parts, "; "))
-	}
-	return "one of (" + strings.Join(all, ") or (") + ")"
-}

@@ -2,6 +2,7 @@ package witness
 
 import (
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -36,6 +37,7 @@ func candidates(d alternative.Dimension, tests []alternative.Test, trustDomain s
 	case alternative.Path:
 		out = patterns(own, pathForms)
 		out = append(out, texts("/", "/"+elsewhere)...)
+		out = slices.DeleteFunc(out, func(v value) bool { return !strings.HasPrefix(v.text, "/") }) // no client sends such
 	case alternative.Port:
 		out = ports(own)
 	case alternative.SourceIP, alternative.RemoteIP, alternative.DestinationIP:

@@ -67,6 +67,10 @@ func sources(tests []alternative.Test, trustDomain string) []value {
 		}
 	}
 	for _, p := range exact {
+		if id, ok := parse(p); ok {
+			id.trustDomain = other + ".example"
+			out = append(out, texts(id.String())...)
+		}
 		out = append(out, texts(around(p)...)...)
 	}
 	for _, n := range namespaces {
