@@ -2,6 +2,7 @@ package lint
 
 import (
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/gowaypoint/gowaypoint/authz"
@@ -33,7 +34,7 @@ func (pr prover) implied(t *alternative.Test, a, b *alternative.Alternative) boo
 	}
 	return all(t.Not, func(n string) bool {
 		return pr.anyOf(b, t.Dimension, func(o *alternative.Test) bool {
-			if some(o.Not, func(v string) bool { return sameForm(t, o, a, b) && covers(t.Dimension, v, n) }) {
+			if sameForm(t, o, a, b) && some(o.Not, func(v string) bool { return pr.covers(o, v, t, n, a.Object().Namespace) }) {
 				return true
 			}
 			return len(o.Values) > 0 && single(t.Dimension) && all(o.Values, func(v string) bool { return pr.excludes(t, a, o, b, n, v) })
@@ -52,11 +53,13 @@ func (pr prover) anyOf(b *alternative.Alternative, d alternative.Dimension, f fu
 
 // oneCovers reports whether a value of test t covers the value v of test o.
 func (pr prover) oneCovers(t *alternative.Test, a *alternative.Alternative, o *alternative.Test, b *alternative.Alternative, v string) bool {
-	if sameForm(t, o, a, b) && some(t.Values, func(mine string) bool { return covers(t.Dimension, mine, v) }) {
+	if sameForm(t, o, a, b) && some(t.Values, func(mine string) bool { return pr.covers(t, mine, o, v, a.Object().Namespace) }) {
 		return true
 	}
-	if r, ok := concrete(o, b, v); ok {
-		return pr.matches(t, a, r)
+	if r := pr.concrete(o, v); r != nil {
+		only := *t
+		only.Not = nil
+		return pr.matches(only, a, r) == len(r)
 	}
 	if t.Dimension.Kind != alternative.Source {
 		return false
@@ -66,7 +69,7 @@ func (pr prover) oneCovers(t *alternative.Test, a *alternative.Alternative, o *a
 		return some(t.Values, func(mine string) bool { return mine == "*" }) // whoever has a namespace has an identity
 	case "namespaces":
 		return some(t.Values, func(mine string) bool {
-			return form(o) == "principals" && strings.HasPrefix(v, "*") == false && !strings.Contains(mine, "*") && strings.Contains(strings.TrimSuffix(v, "*"), "/ns/"+mine+"/") ||
+			return form(o) == "principals" && !strings.HasPrefix(v, "*") && !strings.Contains(mine, "*") && strings.Contains(strings.TrimSuffix(v, "*"), "/ns/"+mine+"/") ||
 				form(o) == "serviceAccounts" && mine == namespaceOf(v, b)
 		})
 	}
@@ -82,20 +85,27 @@ func namespaceOf(account string, a *alternative.Alternative) string {
 
 // excludes reports whether nothing that the value v of o matches is matched by n, an exception of t.
 func (pr prover) excludes(t *alternative.Test, a *alternative.Alternative, o *alternative.Test, b *alternative.Alternative, n, v string) bool {
-	if r, ok := concrete(o, b, v); ok {
+	if r := pr.concrete(o, v); r != nil {
 		only := *t
 		only.Values, only.Not = []string{n}, nil
-		m, err := alternative.Compile([]alternative.Test{only}, a.Object().Namespace, pr.target)
-		return err == nil && !m.Match(r)
+		return pr.matches(only, a, r) == 0
 	}
-	return sameForm(t, o, a, b) && disjoint(t.Dimension, n, v)
+	return sameForm(t, o, a, b) && pr.disjoint(t, n, o, v, a.Object().Namespace)
 }
 
-func (pr prover) matches(t *alternative.Test, a *alternative.Alternative, r *authz.Request) bool {
-	only := *t
-	only.Not = nil
-	m, err := alternative.Compile([]alternative.Test{only}, a.Object().Namespace, pr.target)
-	return err == nil && m.Match(r)
+// matches counts the requests that match one test of a; -1 when that cannot be told.
+func (pr prover) matches(t alternative.Test, a *alternative.Alternative, requests []*authz.Request) int {
+	m, err := alternative.Compile([]alternative.Test{t}, a.Object().Namespace, pr.target)
+	if err != nil {
+		return -1
+	}
+	n := 0
+	for _, r := range requests {
+		if m.Match(r) {
+			n++
+		}
+	}
+	return n
 }
 
 // form is the way in which a test is written: principals, or a condition on source.principal, are the same.
@@ -135,32 +145,84 @@ func single(d alternative.Dimension) bool {
 	return true
 }
 
-// concrete is a request with the one value that a test value without wildcards matches.
-func concrete(t *alternative.Test, a *alternative.Alternative, v string) (*authz.Request, bool) {
+// concrete are requests with every value that a test value without wildcards matches: more than one for a principal, which
+// stands for all of the mesh's trust domains. It is nil where these are not known.
+func (pr prover) concrete(t *alternative.Test, v string) []*authz.Request {
 	if strings.ContainsAny(v, "*{") || v == "" {
-		return nil, false
+		return nil
 	}
 	q := query.Query{Method: "GET", Path: "/"}
+	queries := []query.Query{q}
 	switch form(t) {
 	case "principals":
-		q.Source = v
+		queries = nil
+		for _, id := range pr.aliases(v) {
+			q.Source = id
+			queries = append(queries, q)
+		}
 	case "requestPrincipals":
 		i := strings.LastIndexByte(v, '/')
 		if i < 0 {
-			return nil, false
+			return nil
 		}
-		q.Claims = map[string]any{"iss": v[:i], "sub": v[i+1:]}
+		queries[0].Claims = map[string]any{"iss": v[:i], "sub": v[i+1:]}
 	case "methods":
-		q.Method = v
-	case "hosts":
-		q.Host = v
-	case "paths":
-		q.Path = v
-	default:
-		return nil, false
+		queries[0].Method = v
+	default: // a path is also compared with its query, a host in any case
+		return nil
 	}
-	r, err := q.Request(pathnorm.None)
-	return r, err == nil
+	var out []*authz.Request
+	for i := range queries {
+		r, err := queries[i].Request(pathnorm.None)
+		if err != nil {
+			return nil
+		}
+		out = append(out, r)
+	}
+	return out
+}
+
+// aliases of a principal, as istiod writes them out: only those of five parts.
+func (pr prover) aliases(v string) []string {
+	domain, rest, _ := strings.Cut(v, "/")
+	if strings.Count(v, "/") != 4 || strings.Contains(domain, "*") || domain != "cluster.local" && !slices.Contains(pr.target.TrustDomains, domain) {
+		return []string{v}
+	}
+	var out []string
+	for _, d := range pr.target.TrustDomains {
+		out = append(out, d+"/"+rest)
+	}
+	if len(out) == 0 {
+		return []string{v}
+	}
+	return out
+}
+
+// forms are the values that a test value stands for in policies of a namespace.
+func (pr prover) forms(t *alternative.Test, v, namespace string) []string {
+	switch form(t) {
+	case "principals":
+		return pr.aliases(v)
+	case "serviceAccounts":
+		if !strings.Contains(v, "/") {
+			v = namespace + "/" + v
+		}
+	}
+	return []string{v}
+}
+
+// covers reports whether the value x of t matches whatever the value y of o matches. The tests are of the same form.
+func (pr prover) covers(t *alternative.Test, x string, o *alternative.Test, y, namespace string) bool {
+	return all(pr.forms(o, y, namespace), func(w string) bool {
+		return some(pr.forms(t, x, namespace), func(v string) bool { return covers(t.Dimension, v, w) })
+	})
+}
+
+// disjoint reports whether nothing matches both values. The tests are of the same form.
+func (pr prover) disjoint(t *alternative.Test, x string, o *alternative.Test, y, namespace string) bool {
+	return all(pr.forms(o, y, namespace), func(w string) bool {
+		return all(pr.forms(t, x, namespace), func(v string) bool { return disjoint(t.Dimension, v, w) })
+	})
 }
 
 // covers reports whether the pattern a matches whatever b matches.

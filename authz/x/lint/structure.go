@@ -138,7 +138,7 @@ func (pr prover) contradiction(a *alternative.Alternative) (why, field string) {
 			}
 			excluded := all(t.Values, func(v string) bool {
 				return some(o.Not, func(n string) bool {
-					return sameForm(t, o, a, a) && covers(t.Dimension, n, v) || pr.excluded(t, o, a, n, v)
+					return sameForm(t, o, a, a) && pr.covers(o, n, t, v, a.Object().Namespace) || pr.excluded(t, o, a, n, v)
 				})
 			})
 			if excluded && (single(t.Dimension) || i == j) && len(o.Not) > 0 {
@@ -158,28 +158,26 @@ func notName(t *alternative.Test) string {
 
 // excluded reports whether the one identity v is excluded by n of another form: a principal by its namespace.
 func (pr prover) excluded(t, o *alternative.Test, a *alternative.Alternative, n, v string) bool {
-	r, ok := concrete(t, a, v)
-	if !ok {
+	r := pr.concrete(t, v)
+	if r == nil {
 		return false
 	}
 	only := *o
 	only.Values, only.Not = []string{n}, nil
-	m, err := alternative.Compile([]alternative.Test{only}, a.Object().Namespace, pr.target)
-	return err == nil && m.Match(r)
+	return pr.matches(only, a, r) == len(r)
 }
 
 // apart reports whether no value passes both tests.
 func (pr prover) apart(t, o *alternative.Test, a *alternative.Alternative) bool {
 	return all(t.Values, func(v string) bool {
 		return all(o.Values, func(w string) bool {
-			if sameForm(t, o, a, a) {
-				return disjoint(t.Dimension, v, w)
+			if r := pr.concrete(t, v); r != nil {
+				return pr.matches(alternative.Test{Name: o.Name, Dimension: o.Dimension, Values: []string{w}}, a, r) == 0
 			}
-			if r, ok := concrete(t, a, v); ok {
-				return !pr.matches(&alternative.Test{Name: o.Name, Dimension: o.Dimension, Values: []string{w}}, a, r)
+			if r := pr.concrete(o, w); r != nil {
+				return pr.matches(alternative.Test{Name: t.Name, Dimension: t.Dimension, Values: []string{v}}, a, r) == 0
 			}
-			r, ok := concrete(o, a, w)
-			return ok && !pr.matches(&alternative.Test{Name: t.Name, Dimension: t.Dimension, Values: []string{v}}, a, r)
+			return sameForm(t, o, a, a) && pr.disjoint(t, v, o, w, a.Object().Namespace)
 		})
 	})
 }

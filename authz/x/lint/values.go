@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -144,6 +145,8 @@ func (l *linter) principal(x at) {
 			x.report(l, "principal-form", never, "write the trust domain before it: cluster.local/"+strings.TrimPrefix(v, "/"))
 		case len(parts) == 3 && parts[1] == "ns" && parts[2] != "*":
 			x.report(l, "wide-principal", fmt.Sprintf("%q also matches namespaces whose name merely begins like this", v), "end the namespace with a slash: "+strings.TrimSuffix(v, "*")+"/*")
+		default:
+			l.trustDomain(x, parts[0])
 		}
 		return
 	}
@@ -166,15 +169,18 @@ func (l *linter) principal(x at) {
 // trustDomain reports one that is neither the mesh's nor an alias. Without MeshConfig the mesh's is not known.
 func (l *linter) trustDomain(x at, domain string) {
 	v := x.v
-	if l.set.MeshConfig == nil || domain == "cluster.local" {
+	known := l.set.TrustDomains()
+	if l.set.MeshConfig == nil || slices.Contains(known, domain) || strings.Contains(domain, "*") {
 		return
 	}
-	for _, d := range l.set.TrustDomains() {
-		if d == domain {
-			return
+	if domain == "cluster.local" {
+		if strings.HasSuffix(v, "*") && strings.Count(v, "/") != 4 {
+			x.report(l, "trust-domain", fmt.Sprintf("%q: cluster.local stands for the mesh's own trust domain (%s) only in a whole principal, not before a wildcard, %s", v, known[0], x.consequence()),
+				"write "+known[0]+strings.TrimPrefix(v, domain))
 		}
+		return
 	}
-	x.report(l, "trust-domain", fmt.Sprintf("%q: the mesh's trust domains are %s, so that only a client of another mesh can match", v, strings.Join(l.set.TrustDomains(), ", ")),
+	x.report(l, "trust-domain", fmt.Sprintf("%q: the mesh's trust domains are %s, so that only a client of another mesh can match", v, strings.Join(known, ", ")),
 		"write cluster.local, which stands for the mesh's own, or add the trust domain to MeshConfig.trustDomainAliases if it was once the mesh's")
 }
 
