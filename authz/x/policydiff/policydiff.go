@@ -38,6 +38,8 @@ type Side struct {
 type Options struct {
 	// Defaults is what a request has where no policy cares; see witness.Options.
 	Defaults query.Query
+	// Issuers of tokens that are known; see witness.Options.
+	Issuers []string
 	// Limit bounds the requests; 0 is witness.DefaultLimit.
 	Limit int
 }
@@ -107,7 +109,7 @@ func Compare(before, after Side, o Options) (*Report, error) {
 	if len(edits) == 0 && before.Paths == after.Paths && reflect.DeepEqual(before.Target, after.Target) {
 		return report, nil
 	}
-	found, err := witness.Of(changed, witness.Options{Target: after.Target, Paths: after.Paths, Defaults: o.Defaults, Limit: o.Limit})
+	found, err := witness.Of(changed, witness.Options{Target: after.Target, Paths: after.Paths, Defaults: o.Defaults, Issuers: o.Issuers, Limit: o.Limit})
 	if err != nil {
 		return nil, err
 	}

@@ -56,8 +56,8 @@ func run(t *testing.T, policies, table string) (text, junit string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	result, err := policytest.Run(cases, set.IstioPolicies(), policytest.Options{Paths: pathnorm.Base, Resolve: func(target string, tcp bool) (istio.Target, error) {
-		chosen, err := set.Target(manifest.Choice{For: target, TCP: tcp})
+	result, err := policytest.Run(cases, set.IstioPolicies(), policytest.Options{Paths: pathnorm.Base, Resolve: func(c *policytest.Case) (istio.Target, error) {
+		chosen, err := set.Target(manifest.Choice{For: c.For, TCP: c.Query.TCP})
 		return chosen.Target, err
 	}})
 	if err != nil {

@@ -13,8 +13,9 @@ import (
 
 var zeroPaths = pathnorm.None
 
-// Resolve finds the target of a case by what its field "for" says, for HTTP or TCP.
-type Resolve func(target string, tcp bool) (istio.Target, error)
+// Resolve finds the target of a case. It may complete the case's query: by the port that is dialled, and by TCP where that is
+// not HTTP.
+type Resolve func(c *Case) (istio.Target, error)
 
 // Result is what came out of a run.
 type Result struct {
@@ -49,6 +50,9 @@ func (r *Result) Failed() int {
 // Options of Run.
 type Options struct {
 	Resolve Resolve // required
+	// Refuse says why a request is refused before any policy is asked, such as for its token; "" when it is not. It may change
+	// the query into what policies see of it. Nil refuses nothing.
+	Refuse func(c *Case) string
 	// Paths is the mesh's normalisation; the zero value is NONE.
 	Paths pathnorm.Options
 	// Words puts a reason without alternatives into words that readers know; nil takes plain ones.
@@ -91,38 +95,46 @@ type compiled struct {
 	asks   []asked
 }
 
-func (r *runner) compiled(target string, tcp bool) (*compiled, error) {
-	key := fmt.Sprint(target, " ", tcp)
-	if c := r.targets[key]; c != nil {
-		return c, nil
+func (r *runner) compiled(c *Case) (*compiled, error) {
+	target, err := r.options.Resolve(c)
+	if err != nil {
+		return &compiled{err: err}, nil
 	}
-	c := &compiled{}
-	r.targets[key] = c
-	if c.target, c.err = r.options.Resolve(target, tcp); c.err != nil {
-		return c, nil
+	key := fmt.Sprint(c.For, " ", c.Query.TCP)
+	if known := r.targets[key]; known != nil {
+		return known, nil
 	}
-	rules, err := istio.Compile(r.policies, c.target)
+	out := &compiled{target: target}
+	r.targets[key] = out
+	rules, err := istio.Compile(r.policies, target)
 	if err != nil {
 		return nil, err
 	}
-	if c.chain, err = rules.Chain(); err != nil {
+	if out.chain, err = rules.Chain(); err != nil {
 		return nil, err
 	}
-	c.asks, err = r.cover.asksOf(r.policies, c.target)
-	return c, err
+	out.asks, err = r.cover.asksOf(r.policies, target)
+	return out, err
 }
 
 func (r *runner) run(c Case) (Outcome, error) {
-	o := Outcome{Case: c}
-	t, err := r.compiled(c.For, c.Query.TCP)
+	t, err := r.compiled(&c)
 	if err != nil {
-		return o, err
+		return Outcome{}, err
 	}
+	o := Outcome{Case: c}
 	if t.err != nil {
 		o.Err = t.err
 		return o, nil
 	}
-	request, err := c.Query.Request(r.options.Paths)
+	if r.options.Refuse != nil {
+		if why := r.options.Refuse(&o.Case); why != "" {
+			o.Got, o.By = Denied, "none: "+why
+			o.Passed = c.Expect.Verdict == Denied && (c.Expect.By == "" || c.Expect.By == "none")
+			return o, nil
+		}
+	}
+	request, err := o.Case.Query.Request(r.options.Paths)
 	if err != nil {
 		o.Err = err
 		return o, nil

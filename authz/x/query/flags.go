@@ -57,7 +57,7 @@ func (q *Query) Flags() string {
 		if i > 0 {
 			b.WriteByte(' ')
 		}
-		b.WriteString(quote(arg))
+		b.WriteString(Quote(arg))
 	}
 	return b.String()
 }
@@ -117,8 +117,8 @@ func orDash(s string) string {
 	return s
 }
 
-// quote writes a word so that a POSIX shell reads it back.
-func quote(s string) string {
+// Quote writes a word so that a POSIX shell reads it back.
+func Quote(s string) string {
 	plain := s != ""
 	for _, c := range s {
 		if !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.ContainsRune("-_./:=@%+,", c)) {

@@ -18,7 +18,7 @@ const (
 
 // candidates are the values of a dimension that the constants of some tests suggest, the plainest first. The tests may be of
 // several dimensions; those of others are passed over.
-func candidates(d alternative.Dimension, tests []alternative.Test, trustDomain string) []value {
+func candidates(d alternative.Dimension, tests []alternative.Test, trustDomain string, issuers []string) []value {
 	var own []alternative.Test
 	for _, t := range tests {
 		if t.Dimension == d {
@@ -43,7 +43,7 @@ func candidates(d alternative.Dimension, tests []alternative.Test, trustDomain s
 	case alternative.SourceIP, alternative.RemoteIP, alternative.DestinationIP:
 		out = addresses(own)
 	case alternative.Token:
-		out = tokens(own)
+		out = tokens(own, issuers)
 	case alternative.Claim, alternative.Metadata:
 		for _, v := range patterns(own, nil) {
 			if strings.HasPrefix(v.text, "[") && strings.HasSuffix(v.text, "]") { // of metadata: an element of a list

@@ -130,8 +130,8 @@ func parse(s string) (identity, bool) {
 }
 
 // tokens are issuers and subjects: those named, each with another of the other, and no token.
-func tokens(tests []alternative.Test) []value {
-	var issuers, subjects []string
+func tokens(tests []alternative.Test, known []string) []value {
+	issuers, subjects := slices.Clone(known), []string(nil)
 	var out []value
 	add := func(list *[]string, more ...string) {
 		for _, s := range more {

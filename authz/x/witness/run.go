@@ -249,7 +249,7 @@ func (s *search) elsewhere(contexts [][]query.Query) {
 			s.found.Coverage.Truncated = true
 			return
 		}
-		values := candidates(d, s.tests[d], s.trustDomain())
+		values := s.candidates(d, s.tests[d])
 		for _, list := range contexts {
 			if len(list) > 0 {
 				s.walk(list[:1], d, values)

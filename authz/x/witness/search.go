@@ -165,7 +165,7 @@ func (s *search) compile(p *part) error {
 			}
 			x.clauses = append(x.clauses, m)
 		}
-		x.values = candidates(d, own, s.trustDomain())
+		x.values = s.candidates(d, own)
 		for _, v := range x.values {
 			if s.accepts(x, v) {
 				x.good = append(x.good, v)
@@ -174,6 +174,15 @@ func (s *search) compile(p *part) error {
 		p.axes = append(p.axes, x)
 	}
 	return nil
+}
+
+// candidates are those that the options leave.
+func (s *search) candidates(d alternative.Dimension, tests []alternative.Test) []value {
+	values := candidates(d, tests, s.trustDomain(), s.options.Issuers)
+	if d.Kind != alternative.Token || s.options.Issuers == nil {
+		return values
+	}
+	return slices.DeleteFunc(values, func(v value) bool { return !v.absent && !slices.Contains(s.options.Issuers, v.token.issuer) })
 }
 
 // passes reports whether a value of one dimension passes a matcher that asks about this dimension alone.
@@ -212,6 +221,9 @@ func (s *search) add(q query.Query) bool {
 	if len(s.found.Queries) >= s.options.Limit {
 		s.found.Coverage.Truncated = true
 		return false
+	}
+	if len(s.options.Issuers) > 0 && len(q.Claims) > 0 && q.Claims["iss"] == nil {
+		q.Claims = with(q.Claims, []string{"iss"}, s.options.Issuers[0], false)
 	}
 	key := q.Flags()
 	if s.seen[key] {

@@ -36,6 +36,9 @@ type Options struct {
 	// Defaults is what a request has where no policy cares, such as the host and the port of the service. A method, a path
 	// and, where policies ask for it, an identity are made up if it has none.
 	Defaults query.Query
+	// Issuers of tokens that the target's RequestAuthentications know; a request with any other token is refused before any
+	// policy is asked. Nil: any.
+	Issuers []string
 	// Limit bounds the requests; 0 is DefaultLimit. What is looked for first is a match of each alternative, in order.
 	Limit int
 }

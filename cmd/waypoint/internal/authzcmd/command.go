@@ -20,6 +20,6 @@ The verdict is that of a waypoint for one target: a Service, a ServiceEntry or a
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	c.AddCommand(checkCommand(), explainCommand(), convertCommand())
+	c.AddCommand(checkCommand(), explainCommand(), convertCommand(), testCommand(), diffCommand(), lintCommand())
 	return c
 }

@@ -39,7 +39,7 @@ type subjectFlags struct {
 func (f *subjectFlags) flags(cmd *cobra.Command) {
 	f.choice.flags(cmd)
 	cmd.Flags().StringVar(&f.chainName, "chain", "", "filter chain of a config_dump, by its name or a part of it")
-	cmd.Flags().StringVar(&f.mode, "path-normalization", "", "NONE, BASE, MERGE_SLASHES or DECODE_AND_MERGE_SLASHES; by default MeshConfig's, else BASE")
+	cmd.Flags().StringVar(&f.mode, "path-normalization", "", modeHelp)
 }
 
 // find makes the subject. Port is the port that is asked for, 0 if it does not matter.
@@ -90,6 +90,18 @@ func (f *subjectFlags) fromPolicies(s *subject, port uint16) error {
 	}
 	s.chain, err = s.rules.Chain()
 	return err
+}
+
+// normalization is the mode that is asked for, else MeshConfig's.
+func normalization(set *manifest.Set, mode string) (pathnorm.Options, error) {
+	if mode == "" {
+		return manifest.Normalization(set.PathNormalization())
+	}
+	o, err := manifest.Normalization(strings.ToUpper(mode))
+	if err != nil {
+		return o, fmt.Errorf("--path-normalization: %w", err)
+	}
+	return o, nil
 }
 
 // portOf finds a port of a Service of the input.
