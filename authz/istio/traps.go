@@ -205,6 +205,9 @@ var gravity = func() (out []string) {
 	return out
 }()
 
+// TrapIDs lists what Trap.ID can be, the gravest first.
+func TrapIDs() []string { return slices.Clone(gravity) }
+
 // trap records a trap once. Field is where in the policy.
 func (e *enquiry) trap(kind trapKind, field string, args ...any) {
 	var pairs []string

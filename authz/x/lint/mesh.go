@@ -1,6 +1,7 @@
 package lint
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strconv"
@@ -17,12 +18,70 @@ const gatewayGroup = "gateway.networking.k8s.io"
 
 // mesh looks at policies beside what they are for.
 func (l *linter) mesh() {
+	m := l.set.Mesh
+	m.Policies = l.set.IstioPolicies()
 	for _, p := range l.policies {
 		l.targets(p)
+		l.traps(p, m.WhoEnforces(&p.Policy.Policy).Traps)
 		l.services(p)
 		l.addresses(p)
 		l.custom(p)
 	}
+}
+
+// traps reports what is known of who enforces the policy.
+func (l *linter) traps(p *policy, traps []istio.Trap) {
+	for _, t := range traps {
+		field := "spec"
+		if t.Field != "" {
+			field += "." + t.Field
+		}
+		switch t.ID {
+		case "target-without-waypoint", "waypoint-missing", "selects-nothing", "not-in-mesh":
+			if l.set.Mesh.Partial {
+				l.reportAs(Info, p, t.ID, field, "As far as the input tells: "+t.Text, t.Fix)
+			} else {
+				l.report(p, t.ID, field, t.Text, t.Fix)
+			}
+		case "selector-behind-waypoint":
+			if !l.guardsWaypoint(p) {
+				l.report(p, t.ID, field, t.Text, t.Fix)
+			}
+		case "target-kind", "spiffe-prefix", "address-as-principal": // said of the value
+		case "target-missing", "gateway-missing":
+			if !l.reported(p, "target-missing") {
+				l.report(p, t.ID, field, t.Text, t.Fix)
+			}
+		default:
+			l.report(p, t.ID, field, t.Text, t.Fix)
+		}
+	}
+}
+
+// guardsWaypoint tells whether a policy by selector does what one behind a waypoint is for: it lets nobody in but waypoints.
+func (l *linter) guardsWaypoint(p *policy) bool {
+	if !p.allows() || len(p.alternatives) == 0 {
+		return false
+	}
+	var accounts []string
+	for _, g := range l.set.Mesh.Gateways {
+		accounts = append(accounts, "/ns/"+g.Namespace+"/sa/"+cmp.Or(g.ServiceAccount, g.Name))
+	}
+	for i := range p.alternatives {
+		if !slices.ContainsFunc(p.alternatives[i].Tests, func(t alternative.Test) bool {
+			return form(&t) == "principals" && len(t.Values) > 0 && all(t.Values, func(v string) bool {
+				return slices.ContainsFunc(accounts, func(a string) bool { return strings.HasSuffix(v, a) })
+			})
+		}) {
+			return false
+		}
+	}
+	return true
+}
+
+// reported tells whether a rule has a finding about the policy.
+func (l *linter) reported(p *policy, rule string) bool {
+	return slices.ContainsFunc(l.findings, func(f Finding) bool { return f.Rule == rule && f.Object == "AuthorizationPolicy "+p.name() })
 }
 
 // targets looks at what targetRefs lead to.
@@ -85,7 +144,9 @@ func (l *linter) services(p *policy) {
 			continue
 		}
 		l.portsOf(p, &s)
-		l.httpOnTCP(p, &s)
+		if !l.reported(p, "l7-on-tcp-port") {
+			l.httpOnTCP(p, &s)
+		}
 	}
 }
 
@@ -136,9 +197,9 @@ func (l *linter) httpOnTCP(p *policy, s *istio.Service) {
 		}
 		on := fmt.Sprintf("port %s of %s %s/%s is not HTTP, where %s is not seen", strings.Join(tcp, " and "), s.Kind, s.Namespace, s.Name, t.Name)
 		if p.allows() {
-			l.report(p, "http-on-tcp", field, on+": there the rule allows nothing, and a connection that no other policy allows is closed", "declare the port as HTTP (appProtocol: http) if it is, or allow the port in a rule of its own without HTTP attributes")
+			l.report(p, "l7-on-tcp-port", field, on+": there the rule allows nothing, and a connection that no other policy allows is closed", "declare the port as HTTP (appProtocol: http) if it is, or allow the port in a rule of its own without HTTP attributes")
 		} else {
-			l.report(p, "http-on-tcp", field, fmt.Sprintf("%s: there the rule holds without it, and %s", on, map[bool]string{true: "denies every connection", false: "matches every connection"}[p.denies() && len(a.Tests) == 1]),
+			l.report(p, "l7-on-tcp-port", field, fmt.Sprintf("%s: there the rule holds without it, and %s", on, map[bool]string{true: "denies every connection", false: "matches every connection"}[p.denies() && len(a.Tests) == 1]),
 				"add ports: the HTTP ports of the Service, or declare the port as HTTP (appProtocol: http) if it is")
 		}
 		return
@@ -160,6 +221,7 @@ func (l *linter) addresses(p *policy) {
 	if len(p.refs) == 0 {
 		return // ztunnel and sidecars see it
 	}
+	said := l.reported(p, "ip-at-waypoint")
 	for _, t := range p.tests() {
 		field := t.Field
 		if len(t.Values) == 0 {
@@ -167,6 +229,9 @@ func (l *linter) addresses(p *policy) {
 		}
 		switch t.Dimension.Kind {
 		case alternative.SourceIP:
+			if said {
+				continue
+			}
 			what := "the rule matches nobody, and allows nothing"
 			if !p.allows() {
 				what = "the rule matches nobody, and everybody passes"
@@ -174,7 +239,7 @@ func (l *linter) addresses(p *policy) {
 			if len(t.Values) == 0 {
 				what = "the exception never holds"
 			}
-			l.report(p, "ip-behind-waypoint", field, fmt.Sprintf("%s in a waypoint: Envoy sees its own internal connection there, not the client's address (istio/istio#46982), so that %s; gowaypoint compares the address of the pod that dials", t.Name, what),
+			l.report(p, "ip-at-waypoint", field, fmt.Sprintf("%s in a waypoint: Envoy sees its own internal connection there, not the client's address (istio/istio#46982), so that %s; gowaypoint compares the address of the pod that dials", t.Name, what),
 				"go by identity (principals, namespaces, serviceAccounts); for addresses write a policy with a selector, which ztunnel enforces")
 		case alternative.RemoteIP:
 			l.report(p, "forwarded-address", field, fmt.Sprintf("%s is taken from X-Forwarded-For, which a client inside the mesh can send as it likes, unless a gateway that replaces it is the only way in", t.Name),

@@ -1,6 +1,7 @@
 package lint
 
-// Rules lists what is looked for. The names are stable.
+// Rules lists what is looked for. The names are stable. Those after custom-field are traps that package istio finds, of who
+// enforces a policy.
 func Rules() []Rule {
 	return []Rule{
 		{"invalid", Error, "istiod would refuse the policy"},
@@ -41,10 +42,10 @@ func Rules() []Rule {
 
 		{"port-form", Error, "a port that is not a number"},
 		{"port-not-of-service", Warning, "a port that the Service does not have: waypoints see the Service's port"},
-		{"http-on-tcp", Warning, "HTTP attributes in a policy for a port that is not HTTP"},
+		{"l7-on-tcp-port", Warning, "HTTP attributes in a policy for a port that is not HTTP"},
 		{"range-form", Warning, "an IP range with bits set behind its length"},
 		{"all-addresses", Info, "0.0.0.0/0 without ::/0, or the reverse"},
-		{"ip-behind-waypoint", Warning, "the client's IP address, which Envoy does not see in a waypoint"},
+		{"ip-at-waypoint", Warning, "the client's IP address, which Envoy does not see in a waypoint"},
 		{"forwarded-address", Warning, "remoteIpBlocks believes a header that the client sends"},
 
 		{"request-principal-form", Error, "a request principal is not issuer/subject"},
@@ -53,8 +54,36 @@ func Rules() []Rule {
 
 		{"target-missing", Warning, "a targetRef leads to nothing that the input has"},
 		{"target-kind", Error, "a targetRef's kind and group are not what Istio knows"},
-		{"nobody-enforces", Warning, "nothing enforces the policy"},
 		{"custom-provider", Error, "CUSTOM with a provider that MeshConfig does not have"},
 		{"custom-field", Error, "CUSTOM with a field that istiod does not support there"},
+
+		{"target-other-namespace", Error, "a targetRef names a Service of another namespace"},
+		{"gateway-missing", Error, "a targetRef names a Gateway that is not there"},
+		{"gateway-other-namespace", Error, "a targetRef names a Gateway of another namespace"},
+		{"target-namespace", Error, "a targetRef with a namespace that is not the policy's"},
+		{"gatewayclass-outside-root", Error, "a policy for all waypoints, outside of the root namespace"},
+		{"gatewayclass-name", Error, "a policy for a GatewayClass that is not istio-waypoint"},
+		{"gatewayclass-version", Error, "a policy for a GatewayClass before Istio 1.25"},
+		{"target-without-waypoint", Error, "a policy for a Service whose traffic goes through no waypoint"},
+		{"waypoint-missing", Error, "a Service that is to use a waypoint which is not there"},
+		{"waypoint-for", Error, "a waypoint that is labelled for other traffic than the policy's"},
+		{"selects-nothing", Error, "a selector that matches no pod"},
+		{"empty-selector", Warning, "a selector without labels, which ambient mode takes for none of the pods"},
+		{"selects-waypoint", Error, "a selector for a waypoint's pods, at which the waypoint does not look"},
+		{"not-in-mesh", Warning, "a selector for pods that are not in the mesh"},
+		{"action-at-ztunnel", Error, "an action other than ALLOW and DENY where only ztunnel enforces"},
+		{"dry-run-at-ztunnel", Warning, "a dry run that ztunnel does not do"},
+		{"dry-run-enforced", Error, "a dry run that is enforced"},
+		{"l7-at-ztunnel", Warning, "HTTP attributes where only ztunnel enforces"},
+		{"trust-domains-at-ztunnel", Warning, "trust domains where only ztunnel enforces, which does not know them"},
+		{"waypoint-denied", Error, "a policy that keeps the waypoint itself from its pods"},
+		{"sees-waypoint-identity", Warning, "a rule about clients where the waypoint is the client"},
+		{"selector-behind-waypoint", Warning, "a policy by selector for pods whose traffic a waypoint leads, which does not look at it"},
+		{"namespace-wide-not-at-waypoint", Warning, "a policy of a whole namespace, which waypoints do not look at"},
+		{"gateways-too", Info, "a policy of a whole namespace or mesh that gateways enforce as well"},
+		{"selector-and-targetrefs", Error, "a policy with both a selector and targetRefs"},
+		{"headless", Info, "a headless Service, whose clients dial pods and so go around a waypoint for services"},
+		{"around-waypoint", Info, "pods that can be reached without their waypoint, and no policy that keeps those clients out"},
+		{"waypoint-unused", Info, "a policy for a waypoint through which nothing goes"},
 	}
 }

@@ -112,7 +112,11 @@ func (l *linter) principal(x at) {
 	never := fmt.Sprintf("%q is no principal that a client can have, %s", v, x.consequence())
 	form := "write <trust domain>/ns/<namespace>/sa/<service account>, such as cluster.local/ns/" + x.p.Namespace + "/sa/web"
 	parts := strings.Split(v, "/")
+	_, address := prefix(v)
 	switch {
+	case address:
+		x.report(l, "principal-form", fmt.Sprintf("%q is an address, and no client has such a principal, %s", v, x.consequence()), "put it under ipBlocks")
+		return
 	case strings.HasPrefix(v, "spiffe://"):
 		x.report(l, "principal-form", fmt.Sprintf("%q: Istio puts spiffe:// before the value itself, %s", v, x.consequence()),
 			"write "+strings.TrimPrefix(v, "spiffe://"))

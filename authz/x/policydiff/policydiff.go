@@ -58,6 +58,8 @@ type Change struct {
 	After  Verdict `json:"after"`
 	// Witness is the simplest of the requests.
 	Witness query.Query `json:"-"`
+	// Flags ask for the witness with waypoint authz check.
+	Flags []string `json:"flags"`
 	// Requests counts them.
 	Requests int `json:"requests"`
 
@@ -132,9 +134,12 @@ func Compare(before, after Side, o Options) (*Report, error) {
 			c.some = append(c.some, *q)
 		}
 		// Plain requests come first in the search; a later one is simpler only if it says less.
-		if len(q.Args()) < len(c.Witness.Args()) {
+		if weight(q) < weight(&c.Witness) {
 			c.Witness = *q
 		}
+	}
+	for i := range report.Changes {
+		report.Changes[i].Flags = report.Changes[i].Witness.Args()
 	}
 	// What opens comes first: it is what a reviewer must not miss.
 	slices.SortStableFunc(report.Changes, func(a, b Change) int {
@@ -146,6 +151,15 @@ func Compare(before, after Side, o Options) (*Report, error) {
 		}
 	}
 	return report, nil
+}
+
+// weight is how much a query says. That a client has no identity is more to believe than that it has one.
+func weight(q *query.Query) int {
+	n := len(q.Args())
+	if q.Source == "" {
+		n += 3
+	}
+	return n
 }
 
 // maxKept bounds the requests of a change that are asked again for each edit.
