@@ -6,7 +6,7 @@ GOLANGCI_VERSION := v2.15.0
 VERSION ?= 0.1.0
 LDFLAGS := -s -w -X main.version=$(VERSION)
 
-.PHONY: build demo test lint image lab bench clean
+.PHONY: build demo test lint image lab bench bench-authz clean
 
 build: ## the static binary, bin/waypoint
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/waypoint ./cmd/waypoint
@@ -31,6 +31,7 @@ test: ## everything that needs Go alone, then what needs a real istiod in proces
 		echo '[]' | GOFLAGS=-mod=readonly GOWORK=off go run -modfile=istiod/istio-$$line.mod -tags=istio$${line/./} ./istiod/builder/cmd >/dev/null || exit 1; \
 	done
 	cd e2e && go vet $(E2E_TAGS) ./... && go test $(E2E_TAGS) ./...
+	cd e2e/bench/authz && go vet $(E2E_TAGS) ./... && go test $(E2E_TAGS) ./...
 
 lab: ## a real API server and istiod on this machine; needs root for network namespaces
 	e2e/lab/build.sh
@@ -39,12 +40,17 @@ lab: ## a real API server and istiod on this machine; needs root for network nam
 bench: ## beside a real Envoy, in one run
 	cd e2e && go run ./bench/cmd/bench
 
+bench-authz: ## the policy library beside a real Envoy, cedar-go and OPA: writes BENCHMARKS-authz.md; ARGS=-check fails if a target is missed
+	cd e2e/bench/authz && go run ./cmd/bench-authz $(ARGS)
+
 lint: $(CACHE)/golangci-lint-$(GOLANGCI_VERSION)/golangci-lint ## both modules, and in e2e also what only the lab and a real Envoy run
 	test -z "$$(gofmt -l $$(git ls-files '*.go'))"
 	go vet ./...
 	cd e2e && go vet ./... && go vet -tags lab,envoy ./...
+	cd e2e/bench/authz && go vet -tags envoy ./...
 	$< run ./...
 	cd e2e && $< run --config ../.golangci.yaml --build-tags lab,envoy ./...
+	cd e2e/bench/authz && $< run --config ../../../.golangci.yaml --build-tags envoy ./...
 
 # Built rather than downloaded: the module proxy is the only source that a build machine is sure to reach.
 $(CACHE)/golangci-lint-$(GOLANGCI_VERSION)/golangci-lint:
