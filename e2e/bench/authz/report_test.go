@@ -11,7 +11,7 @@ import (
 func measured(decide string) []byte {
 	var b strings.Builder
 	line := func(name, cpu, rest string) {
-		fmt.Fprintf(&b, "Benchmark%s-2 \t 1000 \t 99 ns/op \t %s cpu-ns/op \t %s 0 B/op \t 0 allocs/op\n", name, cpu, rest)
+		fmt.Fprintf(&b, "Benchmark%s-2 \t 1000 \t 999999999 ns/op \t %s cpu-ns/op \t %s 0 B/op \t 0 allocs/op\n", name, cpu, rest)
 	}
 	for range 3 {
 		for i, engine := range []string{"gowaypoint", "cedar-go", "OPA"} {
