@@ -203,7 +203,7 @@ func parse(text string) (prose string, sections map[string]string) {
 	return prose, sections
 }
 
-func readPolicies(t *testing.T, text string) (policies []Policy, authentications []RequestAuthentication) {
+func readPolicies(t testing.TB, text string) (policies []Policy, authentications []RequestAuthentication) {
 	t.Helper()
 	for _, doc := range strings.Split(text, "\n---\n") {
 		var o struct {
