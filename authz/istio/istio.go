@@ -106,19 +106,17 @@ func Compile(policies []Policy, t Target) (*Rules, error) {
 	var errs []error
 	for i := range policies {
 		p := &policies[i]
+		if problems := t.problems(p); len(problems) > 0 {
+			errs = append(errs, problems...)
+			continue
+		}
 		if why := t.excludes("AuthorizationPolicy", p.Namespace, p.Spec); why != "" {
 			out.skip(p, why)
 			continue
 		}
-		if _, err := proto.Marshal(p.Spec); err != nil || !utf8.ValidString(p.Namespace+p.Name) {
-			errs = append(errs, p.wrap(errors.New("text that is not UTF-8")))
-			continue
-		}
 		if !t.Unvalidated {
 			if problems := validate(p, t.Version); len(problems) > 0 {
-				for _, err := range problems {
-					errs = append(errs, p.wrap(err))
-				}
+				errs = append(errs, problems...)
 				continue
 			}
 		}
@@ -146,6 +144,18 @@ func (t Target) withDefaults() Target {
 		t.TrustDomains = []string{"cluster.local"}
 	}
 	return t
+}
+
+// problems are those of a policy that may be for this target or not: where it cannot be told.
+func (t *Target) problems(p *Policy) []error {
+	if _, err := proto.Marshal(p.Spec); err != nil || !utf8.ValidString(p.Namespace+p.Name) {
+		return []error{p.wrap(errors.New("text that is not UTF-8"))}
+	}
+	c := checker{version: t.Version, wrap: p.wrap}
+	if !t.Unvalidated {
+		c.attachment(p.Spec)
+	}
+	return c.errs
 }
 
 func (p *Policy) wrap(err error) error {

@@ -63,13 +63,15 @@ func Authenticate(objects []RequestAuthentication, t Target) (*Authentication, e
 	var found []*RequestAuthentication
 	for i := range objects {
 		o := &objects[i]
+		if problems := o.problems(&t); len(problems) > 0 {
+			errs = append(errs, problems...)
+			continue
+		}
 		if why := t.excludes("RequestAuthentication", o.Namespace, o.Spec); why != "" {
 			out.Skipped = append(out.Skipped, Skipped{o.Namespace, o.Name, why})
 			continue
 		}
-		for _, err := range o.problems(&t) {
-			errs = append(errs, o.wrap(err))
-		}
+		errs = append(errs, o.ruleProblems(&t)...)
 		found = append(found, o)
 	}
 	if err := errors.Join(errs...); err != nil {
@@ -90,12 +92,17 @@ func (o *RequestAuthentication) wrap(err error) error {
 
 func (o *RequestAuthentication) problems(t *Target) []error {
 	if _, err := proto.Marshal(o.Spec); err != nil {
-		return []error{err}
+		return []error{o.wrap(errors.New("text that is not UTF-8"))}
 	}
-	c := checker{version: t.Version}
+	c := checker{version: t.Version, wrap: o.wrap}
 	if !t.Unvalidated {
 		c.attachment(o.Spec)
 	}
+	return c.errs
+}
+
+func (o *RequestAuthentication) ruleProblems(t *Target) []error {
+	c := checker{version: t.Version, wrap: o.wrap}
 	for i, r := range o.Spec.GetJwtRules() {
 		c.jwtRule(fmt.Sprintf("jwtRules[%d]", i), r, t.Unvalidated)
 	}

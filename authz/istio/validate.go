@@ -9,12 +9,14 @@ import (
 	securityv1beta1 "istio.io/api/security/v1beta1"
 )
 
-// validate finds what keeps a policy out of a cluster: istiod's admission webhook would refuse it. Two of the webhook's
-// refusals are not repeated, because what they refuse does no harm: DENY and CUSTOM policies without rules, which do
-// nothing. The selector is not looked at, since a policy with one never comes here.
+// validate finds what keeps a policy out of a cluster: istiod's admission webhook would refuse it. Where it applies has been
+// checked before. Some refusals of the webhook are not repeated, because taking the policy does no harm:
+//
+//   - DENY and CUSTOM policies without rules, which do nothing;
+//   - the annotation of dry runs with a value that is no boolean, which istiod does not follow: the policy is enforced;
+//   - that annotation on AUDIT policies, and on those of action CUSTOM, which are then stricter (see Custom).
 func validate(p *Policy, v Version) []error {
-	c := checker{version: v}
-	c.attachment(p.Spec)
+	c := checker{version: v, wrap: p.wrap}
 	custom := p.Spec.GetAction() == securityv1beta1.AuthorizationPolicy_CUSTOM
 	switch {
 	case custom && len(p.Spec.GetRules()) > 0 && p.Spec.GetProvider().GetName() == "":
@@ -44,12 +46,13 @@ func validate(p *Policy, v Version) []error {
 // checker collects what is wrong.
 type checker struct {
 	version Version
+	wrap    func(error) error // names the object
 	errs    []error
 }
 
 func (c *checker) add(path string, err error) {
 	if err != nil {
-		c.errs = append(c.errs, fmt.Errorf("%s: %w", path, err))
+		c.errs = append(c.errs, c.wrap(fmt.Errorf("%s: %w", path, err)))
 	}
 }
 
@@ -66,6 +69,11 @@ func (c *checker) values(path string, values []string, check func(string) error)
 
 // attachment checks what a policy of either kind says about where it applies.
 func (c *checker) attachment(p attachable) {
+	for k, v := range p.GetSelector().GetMatchLabels() {
+		if k == "" || strings.Contains(k+v, "*") {
+			c.add("selector.matchLabels", fmt.Errorf("%q: %q; a label has a name, and no wildcards", k, v))
+		}
+	}
 	set := 0
 	for _, is := range []bool{p.GetSelector() != nil, p.GetTargetRef() != nil, len(p.GetTargetRefs()) > 0} {
 		if is {
@@ -86,9 +94,12 @@ func (c *checker) attachment(p attachable) {
 		if ref.GetNamespace() != "" {
 			c.add(path+".namespace", fmt.Errorf("%q; a policy can only target objects of its own namespace, so leave this out", ref.GetNamespace()))
 		}
-		if !knownTarget(ref) || ref.GetKind() == "GatewayClass" && !c.version.ownNamespaces() {
+		switch {
+		case !knownTarget(ref):
 			c.add(path+".kind", fmt.Errorf("%q of group %q; known are Service (group \"\"), ServiceEntry (%s), Gateway and GatewayClass (%s)",
 				ref.GetKind(), ref.GetGroup(), istioGroup, gatewayGroup))
+		case ref.GetKind() == "GatewayClass" && !c.version.ownNamespaces():
+			c.add(path+".kind", fmt.Errorf("istiod %s does not know policies for a GatewayClass; they came with 1.25", c.version))
 		}
 	}
 }
