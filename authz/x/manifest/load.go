@@ -17,6 +17,8 @@ type Options struct {
 	Stdin io.Reader
 	// Namespace of objects that do not name one; default "default", as in kubectl.
 	Namespace string
+	// Only, if not empty, are the kinds to read; objects of others are ignored, whatever is in them.
+	Only []string
 }
 
 // Source is a piece of input.
@@ -190,7 +192,7 @@ func (r *reader) source(s Source) {
 			return
 		}
 	}
-	texts, before := split(data)
+	texts, before := Split(data)
 	for i, text := range texts {
 		at := Place{s.Name, i + 1, before[i] + 1}
 		p := parser{first: before[i], failed: func(line int, problem string) {

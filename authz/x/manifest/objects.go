@@ -111,6 +111,9 @@ func (r *reader) handlerOf(o *object) (handler, bool) {
 	}
 	h, known := all[o.Kind]
 	switch {
+	case len(r.options.Only) > 0 && !slices.Contains(r.options.Only, o.Kind):
+		r.ignore(o.at, o.name(o.node), "is not asked for")
+		return h, false
 	case known && h.group == group && slices.Contains(h.versions, version):
 		return h, true
 	case known && h.group == group || o.Kind == "AuthorizationPolicy" || o.Kind == "RequestAuthentication":

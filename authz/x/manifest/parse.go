@@ -30,8 +30,8 @@ func (p *parser) fail(line int, format string, args ...any) {
 	p.failed(line, fmt.Sprintf(format, args...))
 }
 
-// split cuts a YAML stream into documents, each with the number of lines before it.
-func split(data []byte) (documents [][]byte, before []int) {
+// Split cuts a YAML stream into documents, each with the number of lines before it.
+func Split(data []byte) (documents [][]byte, before []int) {
 	var current []byte
 	start, n := 0, 0
 	for line := range bytes.Lines(data) {

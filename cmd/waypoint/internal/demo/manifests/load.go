@@ -1,7 +1,6 @@
 package manifests
 
 import (
-	"bytes"
 	"cmp"
 	"errors"
 	"fmt"
@@ -13,6 +12,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/gowaypoint/gowaypoint/authz/istio"
+	"github.com/gowaypoint/gowaypoint/authz/x/manifest"
 )
 
 // File is a YAML or JSON file of one or several documents.
@@ -78,7 +78,7 @@ type reader struct {
 	services   []loadedService
 	pods       []*Pod
 	gateways   []*document
-	policies   []*document
+	policies   *manifest.Set
 	seen       map[string]string
 }
 
@@ -87,12 +87,14 @@ func Load(files []File) (*Mesh, error) {
 	r := &reader{namespaces: map[string]map[string]string{}, seen: map[string]string{}}
 	var errs []error
 	for _, f := range files {
-		for i, text := range split(f.Data) {
+		texts, _ := manifest.Split(f.Data)
+		for i, text := range texts {
 			if err := r.document(f.Name, i+1, text); err != nil {
 				errs = append(errs, err)
 			}
 		}
 	}
+	errs = append(errs, r.readPolicies(files)...)
 	if len(errs) == 0 {
 		errs = r.finish()
 	}
@@ -100,20 +102,6 @@ func Load(files []File) (*Mesh, error) {
 		return nil, errors.Join(errs...)
 	}
 	return &r.mesh, nil
-}
-
-// split cuts a YAML stream into documents.
-func split(data []byte) [][]byte {
-	var out [][]byte
-	var current []byte
-	for line := range bytes.Lines(data) {
-		if bytes.HasPrefix(line, []byte("---")) && len(bytes.TrimSpace(line[3:])) == 0 {
-			out, current = append(out, current), nil
-			continue
-		}
-		current = append(current, line...)
-	}
-	return append(out, current)
 }
 
 func (r *reader) document(file string, n int, text []byte) error {
@@ -168,8 +156,7 @@ func (r *reader) object(d *document) error {
 	case "HTTPRoute.gateway.networking.k8s.io":
 		return r.httpRoute(d)
 	case "AuthorizationPolicy.security.istio.io":
-		r.policies = append(r.policies, d)
-		return nil
+		return nil // readPolicies
 	}
 	return d.errorf("kind %s of apiVersion %s is not supported by the demo; supported are Namespace, ServiceAccount, Service, Pod, Deployment, "+
 		"Gateway, HTTPRoute and AuthorizationPolicy", d.Kind, d.APIVersion)
@@ -186,11 +173,6 @@ func (r *reader) finish() []error {
 	note(r.gateway())
 	note(r.placeServices())
 	r.placePods()
-	for _, d := range r.policies {
-		p, err := policy(d)
-		note(err)
-		r.mesh.Policies = append(r.mesh.Policies, p)
-	}
 	for _, route := range r.mesh.Routes {
 		note(r.checkRoute(route))
 	}
@@ -247,7 +229,7 @@ func (r *reader) checkPolicies() []error {
 		at := r.seen["AuthorizationPolicy "+p.Namespace+"/"+p.Name]
 		rules, err := istio.Compile([]istio.Policy{p}, t)
 		if err != nil {
-			errs = append(errs, fmt.Errorf("%s: %w", at, err))
+			errs = append(errs, r.policies.Locate(err))
 			continue
 		}
 		for _, s := range rules.Skipped {
