@@ -15,14 +15,14 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// maxNodes bounds what one document may grow to through YAML aliases that contain aliases.
-const maxNodes = 5_000_000
+// maxAliased bounds what a document may grow by through YAML aliases that contain aliases.
+const maxAliased = 100_000
 
 // parser turns text into nodes, and collects what is wrong.
 type parser struct {
 	first  int // line of the file before the document's first
-	nodes  int
 	active []*yaml.Node // anchors that are being expanded
+	copies int          // values that were made by expanding
 	failed func(line int, problem string)
 }
 
@@ -56,13 +56,26 @@ func looksLikeJSON(data []byte) bool {
 
 // yaml reads one document. It returns nil for one without content, and after an error.
 func (p *parser) yaml(text []byte) *node {
-	var doc yaml.Node
-	if err := yaml.Unmarshal(text, &doc); err != nil {
+	var doc, more yaml.Node
+	d := yaml.NewDecoder(bytes.NewReader(text))
+	err := d.Decode(&doc)
+	if err == io.EOF {
+		return nil
+	}
+	if err == nil {
+		if err = d.Decode(&more); err == io.EOF {
+			err = nil
+		} else if err == nil {
+			p.fail(p.first+more.Line, "a second document without --- before it")
+			return nil
+		}
+	}
+	if err != nil {
 		line, problem := yamlError(err)
 		p.fail(p.first+line, "%s", problem)
 		return nil
 	}
-	if doc.Kind == 0 || len(doc.Content) == 0 {
+	if len(doc.Content) == 0 {
 		return nil
 	}
 	return p.convert(doc.Content[0])
@@ -81,11 +94,13 @@ func yamlError(err error) (line int, problem string) {
 
 // convert resolves aliases, merge keys and scalars.
 func (p *parser) convert(y *yaml.Node) *node {
-	if p.nodes++; p.nodes > maxNodes {
-		if p.nodes == maxNodes+1 {
-			p.fail(p.first+y.Line, "too large: more than %d values, counted with aliases expanded", maxNodes)
+	if len(p.active) > 0 {
+		if p.copies++; p.copies == maxAliased {
+			p.fail(p.first+y.Line, "too large: aliases stand for more than %d values", maxAliased)
 		}
-		return &node{line: p.first + y.Line}
+		if p.copies >= maxAliased {
+			return &node{line: p.first + y.Line}
+		}
 	}
 	n := &node{line: p.first + y.Line}
 	switch y.Kind {
