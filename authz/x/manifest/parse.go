@@ -20,7 +20,7 @@ const maxAliased = 100_000
 
 // parser turns text into nodes, and collects what is wrong.
 type parser struct {
-	first  int // line of the file before the document's first
+	first  int          // line of the file before the document's first
 	active []*yaml.Node // anchors that are being expanded
 	copies int          // values that were made by expanding
 	failed func(line int, problem string)
