@@ -3,6 +3,7 @@ package lint_test
 import (
 	"errors"
 	"flag"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -60,6 +61,19 @@ func testRule(t *testing.T, id, file, raw string) {
 		}
 	} else if got != raw {
 		t.Errorf("got:\n%s\nwant:\n%s", got, raw)
+	}
+}
+
+// Every rule has its line in the documentation.
+func TestDocumented(t *testing.T) {
+	raw, err := os.ReadFile("../../../docs/authz.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range lint.Rules() {
+		if line := fmt.Sprintf("| `%s` | %s | %s |\n", r.ID, r.Severity, r.Summary); !strings.Contains(string(raw), line) {
+			t.Errorf("docs/authz.md does not have %s", line)
+		}
 	}
 }
 
