@@ -3,7 +3,6 @@ package authz
 import (
 	"strconv"
 	"strings"
-	"unicode/utf8"
 )
 
 // key is a necessary condition in a form that can be looked up: an attribute has a value that passes a test with a text.
@@ -392,14 +391,4 @@ func metadataName(m *MetadataIs) string {
 		name = strconv.AppendQuote(append(name, ' '), part)
 	}
 	return string(name)
-}
-
-// literalPrefix is what every value begins with that an expression of an automaton matches. Go reads a byte that is not UTF-8 as
-// U+FFFD, so a prefix with that character is not one of bytes.
-func literalPrefix(prefix string) string {
-	at := strings.IndexRune(prefix, utf8.RuneError)
-	if at < 0 {
-		return prefix
-	}
-	return prefix[:at]
 }

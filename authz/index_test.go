@@ -274,6 +274,27 @@ func TestIndexedIsPlain(t *testing.T) {
 	}
 }
 
+// Texts longer than what is folded on the stack are looked up too, and so are values.
+func TestLongTextsInAnyCase(t *testing.T) {
+	long := strings.Repeat("a.B", maxFolded)
+	var policies []Policy
+	for i, text := range []string{long, long[1:], long + "c", long[:maxFolded], long[:maxFolded-1], long[:maxFolded+1], "x"} {
+		policies = append(policies, Policy{fmt.Sprint("p", i), []Clause{&Header{Name: "host", Pattern: Exact(text).IgnoreCase()}}, []Clause{Always{}}})
+	}
+	s := compiled(Allow, policies...)
+	for i, p := range policies {
+		host := strings.ToUpper(p.Permissions[0].(*Header).Pattern.text)
+		for _, host := range []string{host, host + "d", host[1:], host[:len(host)-1]} {
+			if problem := differs(s, &Request{HTTP: true, Authority: host}); problem != "" {
+				t.Error(problem)
+			}
+		}
+		if d := s.Decide(&Request{HTTP: true, Authority: host}); d.Policy != p.Name {
+			t.Errorf("policy %d: decided by %q", i, d.Policy)
+		}
+	}
+}
+
 // choices is randomness that a fuzzer steers: its bytes first, then a sequence that they begin.
 type choices struct {
 	bytes []byte
@@ -291,7 +312,11 @@ func (c *choices) Uint64() uint64 {
 }
 
 func FuzzIndexedIsPlain(f *testing.F) {
-	f.Add(uint64(1), []byte{}, "/a/b", "spiffe://td/ns/a/sa/x", "a|b")
+	for i, path := range []string{"/a/b", "/", "", "/a?b#c", "/A/\xff", "/" + strings.Repeat("a", 300)} {
+		for j, identity := range append(townIdentities, "spiffe://td/ns/a", "spiffe://td/ns/a/sa/x\n", "/ns//ns/a/ns/") {
+			f.Add(uint64(i), []byte{byte(j)}, path, identity, []string{"a|b", "a", "", "a,b|a", "b|b|b|a", "\xff|a"}[(i+j)%6])
+		}
+	}
 	f.Fuzz(func(t *testing.T, seed uint64, steer []byte, path, identity, lines string) {
 		w := town{world{Rand: rand.New(&choices{steer, rand.NewPCG(seed, 3)}), repeat: true, vague: true}}
 		rules := w.rules()

@@ -35,7 +35,10 @@ func compileRegex(expr string) (*regex, error) {
 		return nil, err
 	}
 	prefix, _ := alone.LiteralPrefix()
-	return &regex{re: re, prefix: literalPrefix(prefix)}, nil
+	if strings.ContainsRune(prefix, utf8.RuneError) { // which a stray byte possibly matches, that does not begin with it
+		prefix = ""
+	}
+	return &regex{re: re, prefix: prefix}, nil
 }
 
 // match applies the expression to the whole of v. RE2 reads UTF-8 and matches no other bytes, so only a string that is

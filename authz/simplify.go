@@ -15,6 +15,9 @@ func simplify(c Clause) (Clause, error) {
 	case Always:
 		return c, nil
 	case And:
+		if len(c) == 1 {
+			return simplify(c[0])
+		}
 		parts, err := simplifyAll(c)
 		if err != nil {
 			return nil, err
@@ -27,6 +30,9 @@ func simplify(c Clause) (Clause, error) {
 		}
 		return And(parts), nil
 	case Or:
+		if len(c) == 1 {
+			return simplify(c[0])
+		}
 		parts, err := simplifyAll(c)
 		switch {
 		case err != nil:
