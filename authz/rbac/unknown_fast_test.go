@@ -49,14 +49,22 @@ func TestSurelyKnownFindsUnknownFields(t *testing.T) {
 		"principals": [{"and_ids": {"ids": [
 			{"or_ids": {"ids": [{"filter_state": {"key": "k", "string_match": {"prefix": "x"}}}, {"url_path": {"path": {"suffix": "a"}}}]}},
 			{"not_id": {"header": {"name": "x", "string_match": {"contains": "GET"}}}}, {"any": true}]}}]}}}`)
-	if !surelyKnown(rules) {
+	if !surelyKnown(rules) || !surelyValid(rules) {
 		t.Fatal("surelyKnown gives up at what istiod writes")
+	}
+	for name, invalid := range map[string]*rbacv3.RBAC{
+		"action": {Action: 77}, "policy": {Policies: map[string]*rbacv3.Policy{"p": nil}}, "empty": {Policies: map[string]*rbacv3.Policy{"p": {}}},
+		"rule": {Policies: map[string]*rbacv3.Policy{"p": {Permissions: []*rbacv3.Permission{{}}, Principals: []*rbacv3.Principal{{}}}}},
+	} {
+		if surelyValid(invalid) {
+			t.Errorf("%s: not valid, but surelyValid", name)
+		}
 	}
 	n := 0
 	eachMessage(rules.ProtoReflect(), func(m protoreflect.Message) {
 		n++
 		m.SetUnknown(protowire.AppendVarint(protowire.AppendTag(nil, 77, protowire.VarintType), 1))
-		if surelyKnown(rules) {
+		if surelyKnown(rules) || surelyValid(rules) {
 			t.Errorf("an unknown field in %s is not found", m.Descriptor().FullName())
 		}
 		if _, err := Compile(rules); err == nil {
