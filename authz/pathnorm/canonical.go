@@ -1,5 +1,7 @@
 package pathnorm
 
+import "slices"
+
 // What becomes of a byte of a path. The classes are those of the URL library that Envoy uses (the WHATWG URL standard's path
 // state, with unreserved characters decoded).
 type class uint8
@@ -57,6 +59,7 @@ func isNormal(path string) bool {
 func canonicalize(path string) (string, bool) {
 	out := make([]byte, 0, len(path)+8)
 	ok := true
+	stray := -1 // where in out the last "%" is that begins no escape
 	if path[0] != '/' && path[0] != '\\' {
 		out = append(out, '/')
 	}
@@ -96,11 +99,13 @@ func canonicalize(path string) (string, bool) {
 			}
 			switch {
 			case !valid:
+				stray = len(out)
 				out = append(out, '%')
 				i++
 			case classes[v] == decode || classes[v] == special:
 				out = append(out, v)
 				i += 3
+				out = separate(out, stray, path[i:])
 			default:
 				ok = ok && classes[v] != invalid
 				out = append(out, path[i:i+3]...)
@@ -119,6 +124,25 @@ func canonicalize(path string) (string, bool) {
 		}
 	}
 	return string(out), ok
+}
+
+// separate keeps a stray "%" from becoming the beginning of an escape by what was decoded behind it: of "%%34e" it makes
+// "%254e", not "%4e". rest is the input that follows.
+func separate(out []byte, stray int, rest string) []byte {
+	if stray < 0 || stray < len(out)-3 {
+		return out
+	}
+	digits := string(out[stray+1:])
+	if len(digits) == 1 && rest != "" {
+		digits += rest[:1]
+	}
+	if len(digits) != 2 {
+		return out
+	}
+	if _, escape := unhex(digits[0], digits[1]); !escape {
+		return out
+	}
+	return slices.Insert(out, stray+1, '2', '5')
 }
 
 // dotLen is the length of a leading "." or "%2e".

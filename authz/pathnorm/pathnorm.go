@@ -111,7 +111,12 @@ func unescapeSlashes(path string) string {
 	return b.String()
 }
 
+// mergeSlashes keeps a path of nothing but slashes as "//", as Envoy does: it takes the first for where the path begins and the
+// last for where it ends.
 func mergeSlashes(path string) string {
+	if strings.Trim(path, "/") == "" {
+		return "//"
+	}
 	b := make([]byte, 0, len(path))
 	for i := 0; i < len(path); i++ {
 		if path[i] == '/' && len(b) > 0 && b[len(b)-1] == '/' {

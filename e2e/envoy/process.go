@@ -28,6 +28,8 @@ type Config struct {
 	Concurrency int
 	// LogLevel; "": "warning".
 	LogLevel string
+	// ComponentLogLevel has other levels for some loggers, such as "misc:error"; "": none.
+	ComponentLogLevel string
 	// Dir is where the bootstrap and the log are written; "": a temporary directory that Stop removes.
 	Dir string
 	// Run starts the command; nil: (*exec.Cmd).Start. It is the place to choose processors.
@@ -94,6 +96,9 @@ func (p *Process) start(c Config) error {
 	p.cmd = exec.Command(c.Binary, "-c", config, "--disable-hot-restart", //nolint:gosec,noctx // it outlives ctx; Stop ends it
 		"--concurrency", strconv.Itoa(orDefault(c.Concurrency, 1)), "--log-level", orDefault(c.LogLevel, "warning"),
 		"--admin-address-path", p.adminFile())
+	if c.ComponentLogLevel != "" {
+		p.cmd.Args = append(p.cmd.Args, "--component-log-level", c.ComponentLogLevel)
+	}
 	p.cmd.Stdout, p.cmd.Stderr = log, log
 	// An Envoy does not outlive a test that was killed.
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}

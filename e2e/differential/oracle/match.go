@@ -1,0 +1,199 @@
+package oracle
+
+import (
+	"net/netip"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"unicode/utf8"
+
+	xdscorev3 "github.com/cncf/xds/go/xds/core/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	rbacv3 "github.com/envoyproxy/go-control-plane/envoy/config/rbac/v3"
+	uritemplatev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/path/match/uri_template/v3"
+	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
+	"google.golang.org/protobuf/types/known/structpb"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+
+	"github.com/gowaypoint/gowaypoint/authz"
+)
+
+func (w *world) text(m *matcherv3.StringMatcher, v string, certain bool) bool {
+	lower := func(s string) string {
+		if m.GetIgnoreCase() {
+			return asciiLower(s)
+		}
+		return s
+	}
+	switch match := m.GetMatchPattern().(type) {
+	case *matcherv3.StringMatcher_Exact:
+		return lower(v) == lower(match.Exact)
+	case *matcherv3.StringMatcher_Prefix:
+		return strings.HasPrefix(lower(v), lower(match.Prefix))
+	case *matcherv3.StringMatcher_Suffix:
+		return strings.HasSuffix(lower(v), lower(match.Suffix))
+	case *matcherv3.StringMatcher_Contains:
+		return strings.Contains(lower(v), lower(match.Contains))
+	case *matcherv3.StringMatcher_SafeRegex:
+		return w.regex(match.SafeRegex, v, certain)
+	}
+	panic("the oracle does not know this string matcher")
+}
+
+func asciiLower(s string) string {
+	b := []byte(s)
+	for i, c := range b {
+		if 'A' <= c && c <= 'Z' {
+			b[i] = c | 0x20
+		}
+	}
+	return string(b)
+}
+
+var regexes sync.Map // of string to *regexp.Regexp
+
+// regex matches from end to end. RE2 reads UTF-8, and no expression matches other bytes.
+func (w *world) regex(m *matcherv3.RegexMatcher, v string, certain bool) bool {
+	if !utf8.ValidString(v) && (w.with&NotUTF8 == 0 || certain) {
+		return false
+	}
+	re, ok := regexes.Load(m.GetRegex())
+	if !ok {
+		re, _ = regexes.LoadOrStore(m.GetRegex(), regexp.MustCompile(`\A(?:`+m.GetRegex()+`)\z`))
+	}
+	return re.(*regexp.Regexp).MatchString(v)
+}
+
+// cidr is a range in either of the two packages that have one.
+type cidr interface {
+	GetAddressPrefix() string
+	GetPrefixLen() *wrapperspb.UInt32Value
+}
+
+func (w *world) within(addr netip.Addr, m cidr, certain bool) bool {
+	if !addr.IsValid() {
+		return w.unknown(certain)
+	}
+	prefix := netip.MustParseAddr(m.GetAddressPrefix())
+	bits := min(int(m.GetPrefixLen().GetValue()), prefix.BitLen())
+	return netip.PrefixFrom(prefix, bits).Masked().Contains(addr)
+}
+
+// unknown is the result of a test of an address that is not known.
+func (w *world) unknown(certain bool) bool { return w.with&UnknownAddress != 0 && !certain }
+
+func (w *world) port(from, to int32, certain bool) bool {
+	if !w.Destination.IsValid() {
+		return w.unknown(certain)
+	}
+	port := int32(w.Destination.Port())
+	return from <= port && port < to
+}
+
+func (w *world) authenticated(m *rbacv3.Principal_Authenticated, certain bool) bool {
+	if w.Peer == nil {
+		// No TLS, or TLS without a certificate: then Envoy sees a peer that has no names.
+		return w.Scheme == "https" && w.with&NoCertificate == 0 &&
+			(m.GetPrincipalName() == nil || w.text(m.GetPrincipalName(), "", certain))
+	}
+	if m.GetPrincipalName() == nil {
+		return true
+	}
+	names := slices.Concat(w.Peer.URISANs, w.Peer.DNSSANs, []string{w.Peer.Subject})
+	return slices.ContainsFunc(names, func(name string) bool { return w.text(m.GetPrincipalName(), name, certain) })
+}
+
+func (w *world) filterState(m *matcherv3.FilterStateMatcher, certain bool) bool {
+	v, ok := w.FilterState.FilterState(m.GetKey())
+	if !ok {
+		return false
+	}
+	if m.GetStringMatch() != nil {
+		return w.text(m.GetStringMatch(), v, certain)
+	}
+	addr, err := netip.ParseAddr(v)
+	if err != nil { // an object, but not an address
+		return w.unknown(certain)
+	}
+	in := slices.ContainsFunc(m.GetAddressMatch().GetRanges(), func(r *xdscorev3.CidrRange) bool { return w.within(addr, r, certain) })
+	return in != m.GetAddressMatch().GetInvertMatch()
+}
+
+func (w *world) metadata(m *matcherv3.MetadataMatcher, from authz.MetadataSource, certain bool) bool {
+	var v *structpb.Value
+	if w.Metadata != nil {
+		fields := w.Metadata.Metadata(from, m.GetFilter()).GetFields()
+		for _, segment := range m.GetPath() {
+			v = fields[segment.GetKey()]
+			fields = v.GetStructValue().GetFields()
+		}
+	}
+	return w.valueMatch(m.GetValue(), v, certain != m.GetInvert()) != m.GetInvert()
+}
+
+func (w *world) valueMatch(m *matcherv3.ValueMatcher, v *structpb.Value, certain bool) bool {
+	switch match := m.GetMatchPattern().(type) {
+	case *matcherv3.ValueMatcher_NullMatch_:
+		_, ok := v.GetKind().(*structpb.Value_NullValue)
+		return ok
+	case *matcherv3.ValueMatcher_BoolMatch:
+		b, ok := v.GetKind().(*structpb.Value_BoolValue)
+		return ok && b.BoolValue == match.BoolMatch
+	case *matcherv3.ValueMatcher_StringMatch:
+		s, ok := v.GetKind().(*structpb.Value_StringValue)
+		return ok && w.text(match.StringMatch, s.StringValue, certain)
+	case *matcherv3.ValueMatcher_DoubleMatch:
+		n, ok := v.GetKind().(*structpb.Value_NumberValue)
+		if !ok {
+			return false
+		}
+		if r := match.DoubleMatch.GetRange(); r != nil {
+			return r.GetStart() <= n.NumberValue && n.NumberValue < r.GetEnd()
+		}
+		return n.NumberValue == match.DoubleMatch.GetExact()
+	case *matcherv3.ValueMatcher_PresentMatch:
+		return match.PresentMatch && v.GetKind() != nil
+	case *matcherv3.ValueMatcher_ListMatch:
+		return slices.ContainsFunc(v.GetListValue().GetValues(), func(one *structpb.Value) bool {
+			return w.valueMatch(match.ListMatch.GetOneOf(), one, certain)
+		})
+	case *matcherv3.ValueMatcher_OrMatch:
+		return slices.ContainsFunc(match.OrMatch.GetValueMatchers(), func(one *matcherv3.ValueMatcher) bool {
+			return w.valueMatch(one, v, certain)
+		})
+	}
+	panic("the oracle does not know this value matcher")
+}
+
+// template reads a path template as a regular expression: a way of its own to the meaning that authz.Template has.
+func (w *world) template(m *corev3.TypedExtensionConfig) bool {
+	var config uritemplatev3.UriTemplateMatchConfig
+	if err := m.GetTypedConfig().UnmarshalTo(&config); err != nil {
+		panic(err)
+	}
+	path, ok := w.pathOnly()
+	return ok && templateRegex(config.GetPathTemplate()).MatchString(path)
+}
+
+var variable = regexp.MustCompile(`\{[a-zA-Z][a-zA-Z0-9_]*(=([^}]*))?\}`)
+
+// templateRegex is the expression for a template.
+func templateRegex(text string) *regexp.Regexp {
+	if re, ok := regexes.Load("template " + text); ok {
+		return re.(*regexp.Regexp)
+	}
+	plain := variable.ReplaceAllStringFunc(text, func(v string) string {
+		if form := variable.FindStringSubmatch(v)[2]; form != "" {
+			return form
+		}
+		return "*"
+	})
+	const char = `[a-zA-Z0-9\-._~%!$&'()+,;:@]`
+	quoted := regexp.QuoteMeta(plain)
+	quoted = strings.ReplaceAll(quoted, `\*\*`, `(?:`+char+`|/)*`)
+	quoted = strings.ReplaceAll(quoted, `\*`, char+`+`)
+	re := regexp.MustCompile(`\A` + quoted + `\z`)
+	regexes.Store("template "+text, re)
+	return re
+}
