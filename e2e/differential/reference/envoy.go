@@ -101,12 +101,14 @@ func (e *Envoy) writeRoutes(sets []*pair.Set) error {
 	return os.Rename(tmp, e.routes())
 }
 
-// Load gives Envoy other sets, and returns when they are in force. The error of sets that Envoy refuses has its reason.
+// RefusedError says that Envoy does not take a configuration, and why.
+type RefusedError struct{ Reason string }
+
+func (e *RefusedError) Error() string { return "envoy refuses the sets:\n" + e.Reason }
+
+// Load gives Envoy other sets, and returns when they are in force. A [RefusedError] has Envoy's reason for not taking them.
 func (e *Envoy) Load(ctx context.Context, sets []*pair.Set) error {
-	before, err := e.rejected(ctx)
-	if err != nil {
-		return err
-	}
+	logged := len(e.process.Log())
 	if err := e.writeRoutes(sets); err != nil {
 		return err
 	}
@@ -116,15 +118,16 @@ func (e *Envoy) Load(ctx context.Context, sets []*pair.Set) error {
 		if pair.Listeners[i].TLS {
 			continue // reads the same routes
 		}
-		if err := e.awaitGeneration(ctx, &pair.Listeners[i], before); err != nil {
+		if err := e.awaitGeneration(ctx, &pair.Listeners[i], logged); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// awaitGeneration asks a listener until it knows the route that names the generation.
-func (e *Envoy) awaitGeneration(ctx context.Context, l *pair.Listener, rejectedBefore string) error {
+// awaitGeneration asks a listener until it knows the route that names the generation, or Envoy has logged that it does not
+// take it.
+func (e *Envoy) awaitGeneration(ctx context.Context, l *pair.Listener, logged int) error {
 	loopback := netip.MustParseAddr("127.0.0.1")
 	probe := &pair.Request{HTTP: true, Method: "GET", Target: "/", Host: "probe"}
 	c, err := e.Dial(ctx, &pair.Conn{Listener: l, Source: loopback, Destination: loopback})
@@ -140,12 +143,9 @@ func (e *Envoy) awaitGeneration(ctx context.Context, l *pair.Listener, rejectedB
 		if r.status == 200 {
 			return nil
 		}
-		now, err := e.rejected(ctx)
-		if err != nil {
-			return err
-		}
-		if now != rejectedBefore {
-			return fmt.Errorf("envoy refuses the sets:\n%s", tail(e.process.Log()))
+		log := e.process.Log()[logged:]
+		if strings.Contains(log, "update rejected") || strings.Contains(log, "threw exception") {
+			return &RefusedError{tail(log)}
 		}
 		select {
 		case <-time.After(5 * time.Millisecond):
@@ -153,12 +153,6 @@ func (e *Envoy) awaitGeneration(ctx context.Context, l *pair.Listener, rejectedB
 			return fmt.Errorf("envoy has not taken generation %d: %w\n%s", e.generation, ctx.Err(), tail(e.process.Log()))
 		}
 	}
-}
-
-// rejected is Envoy's count of route files that it did not take.
-func (e *Envoy) rejected(ctx context.Context) (string, error) {
-	text, err := e.process.Admin(ctx, "GET", "/stats?filter=rds.routes.update_rejected")
-	return string(text), err
 }
 
 // Log is the end of what Envoy has logged.
