@@ -40,7 +40,8 @@ type Header struct {
 	// has to match as well as each of them.
 	Joined bool
 
-	single bool // set by Compile for a pseudo-header, which has one value at most
+	single  bool // set by Compile for a pseudo-header, which has one value at most
+	oneLine bool // set by Compile: see OneLine
 }
 
 // HeaderTest is the kind of test that a [Header] makes.

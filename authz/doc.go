@@ -59,9 +59,8 @@
 // # Two readings of an uncertain attribute
 //
 // Some attributes do not have one plain value: a header sent on two lines, an address that the proxy does not
-// know, bytes that are not UTF-8 before a regular expression. A clause over such an attribute has two readings:
-// it certainly holds (every value matches), or it possibly holds (some value matches, or the values joined with
-// commas do). A policy that allows must certainly match; one that denies or logs needs only possibly match;
+// know. A clause over such an attribute has two readings: it certainly holds (every value matches), or it possibly
+// holds (some value matches, or the values joined with commas do). A policy that allows must certainly match; one that denies or logs needs only possibly match;
 // negation swaps the two. So an allow never rests on the friendlier of two header lines, and a deny is never
 // dodged by adding a second one, however deep the negations. Where an attribute has one plain value both
 // readings agree, and the verdict is Envoy's.
@@ -96,8 +95,10 @@
 //
 //   - Envoy 1.40 matches repeated headers one by one and takes any match, for allowing too. Here an allow needs
 //     all of them to match. A deny also sees the comma-joined value, which Envoy older than CVE-2026-26308 used.
+//     Of the headers that Envoy keeps on one line ([OneLine]) it matches the joined value alone; here an allow needs that
+//     to match as well, and a deny goes by any line too.
 //   - Envoy treats a peer without an IP address as outside every range, so a deny by address lets it through.
 //     Here an unknown address refuses: no allow matches it, every deny does.
-//   - RE2 never matches bytes that are not UTF-8, so a deny by regular expression can be dodged with one. Here a
-//     deny reads such a byte as one unknown character.
+//   - To Envoy a TLS client without a certificate is authenticated, by the empty name. Here it is nobody: such a
+//     [Request] has no Peer.
 package authz

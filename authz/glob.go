@@ -4,17 +4,14 @@ import (
 	"regexp/syntax"
 	"slices"
 	"strings"
-	"unicode/utf8"
 )
 
 // glob is a sequence of literals with gaps between them: the string begins with the first literal, ends with the last,
 // and has the others between in order. It is what remains of an expression such as .*/ns/shop/.* once read.
-//
-// Positions are counted in bytes though the expression counts characters. That is the same here: a literal is UTF-8, so
-// it is only found where a character begins, and a gap asks for at most one character, so for at most one byte.
+// Positions and gaps are counted in bytes, which are what an expression reads.
 type glob struct {
 	literals []string
-	gaps     []int // gaps[i] is the least length, 0 or 1, between literals[i] and literals[i+1]
+	gaps     []int // gaps[i] is the least length between literals[i] and literals[i+1]
 }
 
 // match reports whether v, which holds no newline, has the form of the glob. Taking each middle literal at its
@@ -45,7 +42,7 @@ func (g *glob) match(v string) bool {
 // maxGlobs bounds the alternatives that groups multiply out to. istiod's service account form needs four.
 const maxGlobs = 8
 
-// globsOf reads an expression as globs, or reports that it is of another form.
+// globsOf reads an expression as globs, or reports that it is of another form. Each of its characters stands for a byte.
 func globsOf(expr string) ([]glob, bool) {
 	if g, ok := plainGlob(expr); ok {
 		return []glob{g}, true
@@ -60,11 +57,7 @@ func globsOf(expr string) ([]glob, bool) {
 	}
 	globs := make([]glob, 0, len(alternatives))
 	for _, tokens := range alternatives {
-		g, ok := newGlob(tokens)
-		if !ok {
-			return nil, false
-		}
-		globs = append(globs, g)
+		globs = append(globs, newGlob(tokens))
 	}
 	return globs, true
 }
@@ -82,11 +75,10 @@ func alternativesOf(re *syntax.Regexp) ([][]token, bool) {
 	case syntax.OpEmptyMatch:
 		return [][]token{nil}, true
 	case syntax.OpLiteral:
-		// U+FFFD would also match a stray byte, which string operations do not do.
-		if re.Flags&syntax.FoldCase != 0 || slices.Contains(re.Rune, '\n') || slices.Contains(re.Rune, utf8.RuneError) {
+		if re.Flags&syntax.FoldCase != 0 || slices.Contains(re.Rune, '\n') {
 			return nil, false
 		}
-		return [][]token{{{literal: string(re.Rune)}}}, true
+		return [][]token{{{literal: bytesOf(string(re.Rune))}}}, true
 	case syntax.OpStar, syntax.OpPlus:
 		if re.Sub[0].Op != syntax.OpAnyCharNotNL {
 			return nil, false
@@ -149,9 +141,8 @@ func product(heads, tails [][]token) [][]token {
 	return all
 }
 
-// newGlob joins neighbouring literals and neighbouring gaps. Two gaps that both ask for a character do not make a
-// glob, since two characters are not two bytes.
-func newGlob(tokens []token) (glob, bool) {
+// newGlob joins neighbouring literals and neighbouring gaps.
+func newGlob(tokens []token) glob {
 	g := glob{literals: []string{""}}
 	afterGap := false
 	for _, t := range tokens {
@@ -161,13 +152,11 @@ func newGlob(tokens []token) (glob, bool) {
 			g.literals[last] += t.literal
 			afterGap = afterGap && t.literal == ""
 		case afterGap:
-			if g.gaps[last-1] += t.min; g.gaps[last-1] > 1 {
-				return glob{}, false
-			}
+			g.gaps[last-1] += t.min
 		default:
 			g.literals, g.gaps = append(g.literals, ""), append(g.gaps, t.min)
 			afterGap = true
 		}
 	}
-	return g, true
+	return g
 }

@@ -31,7 +31,7 @@ func (e *evaluation) header(h *Header, r reading) bool {
 			}
 			i++
 		}
-		return h.value(first, r) && (!h.Joined || e.joined(h, r))
+		return h.value(first, r) && (!h.Joined && !h.oneLine || e.joined(h, r))
 	}
 	for i, v := 1, second; more; v, more = e.request.header(h.Name, i) {
 		if h.value(v, r) {

@@ -43,7 +43,7 @@ func Suffix(s string) Pattern { return Pattern{op: opSuffix, text: s} }
 func Contains(s string) Pattern { return Pattern{op: opContains, text: s} }
 
 // Regex matches strings that the RE2 expression matches from end to end, as safe_regex does: a dot does not match a
-// newline unless the expression says (?s). Expressions made only of literals and of .* and .+, with optional groups,
+// newline unless the expression says (?s), and every byte is a character of its own (latin1.go). Expressions made only of literals and of .* and .+, with optional groups,
 // are run as string operations.
 func Regex(expr string) (Pattern, error) {
 	x, err := compileRegex(expr)
@@ -71,7 +71,7 @@ func (p Pattern) IgnoreCase() Pattern {
 // Match reports whether the pattern matches v, as Envoy would answer.
 func (p *Pattern) Match(v string) bool { return p.match(v, certainly) }
 
-func (p *Pattern) match(v string, r reading) bool {
+func (p *Pattern) match(v string, _ reading) bool {
 	if p.fold {
 		return p.matchFold(v)
 	}
@@ -87,7 +87,7 @@ func (p *Pattern) match(v string, r reading) bool {
 	case opAddress:
 		return addressIn(v, p.ranges, r)
 	default:
-		return p.regex.match(v, r)
+		return p.regex.match(v)
 	}
 }
 

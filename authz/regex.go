@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
-	"unicode/utf8"
 )
 
 // maxRegexLength bounds an expression, in bytes. The longest that istiod generates holds two names of 253 bytes; RE2
@@ -21,6 +20,10 @@ type regex struct {
 func compileRegex(expr string) (*regex, error) {
 	if len(expr) > maxRegexLength {
 		return nil, fmt.Errorf("regular expression of %d bytes: the limit is %d", len(expr), maxRegexLength)
+	}
+	expr, err := overBytes(expr)
+	if err != nil {
+		return nil, err
 	}
 	if globs, ok := globsOf(expr); ok {
 		return &regex{globs: globs}, nil
@@ -41,14 +44,10 @@ func compileRegex(expr string) (*regex, error) {
 	return &regex{re: re, prefix: prefix}, nil
 }
 
-// match applies the expression to the whole of v. RE2 reads UTF-8 and matches no other bytes, so only a string that is
-// UTF-8 certainly matches; Go's regexp reads a stray byte as one unknown character, so such a string possibly matches.
-func (x *regex) match(v string, r reading) bool {
-	if r == certainly && !utf8.ValidString(v) {
-		return false
-	}
+// match applies the expression to the whole of v.
+func (x *regex) match(v string) bool {
 	if x.re != nil {
-		return x.re.MatchString(v)
+		return matchBytes(x.re, v)
 	}
 	if strings.IndexByte(v, '\n') >= 0 {
 		return false // no dot matches a newline, and globsOf takes no literal with one

@@ -17,7 +17,7 @@ type Request struct {
 
 	Method    string // the :method pseudo-header
 	Scheme    string // the :scheme pseudo-header; "" is absent
-	Authority string // the :authority or Host value, with its port if it had one; "" is absent
+	Authority string // the :authority or Host value, with its port if it had one; there even if "": Envoy refuses requests without
 	Path      string // the :path pseudo-header with its query, already normalised as the listener asks
 	Headers   Headers
 
@@ -91,7 +91,7 @@ func (r *Request) header(name string, i int) (string, bool) {
 	case ":scheme":
 		return r.Scheme, i == 0 && r.Scheme != ""
 	case ":authority", "host":
-		return r.Authority, i == 0 && r.Authority != ""
+		return r.Authority, i == 0
 	case ":path":
 		return r.Path, i == 0 && r.Path != ""
 	}

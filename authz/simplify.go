@@ -77,6 +77,7 @@ func simplifyLeaf(c Clause) (Clause, error) {
 		case ":method", ":scheme", ":authority", ":path", "host":
 			h.single = true
 		}
+		h.oneLine = OneLine(h.Name)
 		if h.Name == "" || h.Test > HeaderInRange {
 			return nil, fmt.Errorf("header %q: no name, or unknown test", c.Name)
 		}

@@ -11,8 +11,8 @@ import (
 // segment of at least one character, "**" for any rest, segments included. "{name=*}" and "{name}" are "*" under a
 // name, which matters only to rewriting. It is immutable.
 //
-// The wildcards match only the characters that RFC 3986 allows in a path segment, less "=" and "*": that is what Envoy
-// does, so an allow by template does not admit /a=b, and a deny by template does not see it.
+// The wildcards match only the characters that RFC 3986 allows in a path segment: that is what Envoy does, so an allow by
+// template does not admit /a|b, and a deny by template does not see it, where the listener does not normalise paths.
 type Template struct {
 	text string
 	// head is matched from the front: literals (which hold their slashes) and "*". rest says that "**" follows it,
@@ -78,7 +78,7 @@ func segmentByte(c byte) bool {
 	case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9':
 		return true
 	}
-	return strings.IndexByte("-._~%!$&'()+,;:@", c) >= 0
+	return strings.IndexByte("-._~%!$&'()*+,;:@=", c) >= 0
 }
 
 // ParseTemplate reads a template. Its limits are Envoy's: at most five variables, a wildcard is a whole segment except
@@ -183,6 +183,9 @@ func takeLiteral(s string) (segment []string, rest string, err error) {
 	n := segmentLen(s)
 	if n == 0 || n < len(s) && s[n] != '/' {
 		return nil, "", fmt.Errorf("%q is not allowed in a literal", s[n:n+1])
+	}
+	if s[0] == '*' { // after a wildcard; Envoy takes it, and means the character
+		return nil, "", errors.New("a literal cannot begin with *")
 	}
 	return []string{s[:n]}, s[n:], nil
 }

@@ -27,7 +27,9 @@ func stringMatch(m *matcherv3.StringMatcher) (authz.Pattern, error) {
 	case *matcherv3.StringMatcher_Contains:
 		pattern = authz.Contains(match.Contains)
 	case *matcherv3.StringMatcher_SafeRegex:
-		// ignore_case does not apply to expressions: Pattern.IgnoreCase does the same.
+		if m.GetIgnoreCase() {
+			return pattern, at("ignore_case", errors.New("has no effect on safe_regex; Envoy refuses it too. Write (?i) in the expression"))
+		}
 		var err error
 		if pattern, err = regex(match.SafeRegex); err != nil {
 			return pattern, at("safe_regex", err)

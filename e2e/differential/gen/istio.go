@@ -4,6 +4,10 @@ import (
 	"fmt"
 	"strings"
 
+	httpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/rbac/v3"
+	networkv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/rbac/v3"
+	"google.golang.org/protobuf/types/known/anypb"
+	meshv1alpha1 "istio.io/api/mesh/v1alpha1"
 	securityv1beta1 "istio.io/api/security/v1beta1"
 	typev1beta1 "istio.io/api/type/v1beta1"
 
@@ -11,30 +15,63 @@ import (
 	"github.com/gowaypoint/gowaypoint/e2e/differential/pair"
 )
 
-// Istio makes a set by way of AuthorizationPolicy objects: filters as istiod would lay them out for a waypoint.
+// Istio makes a set by way of AuthorizationPolicy objects: filters as istiod would lay them out for a waypoint. Objects that
+// istiod does not translate, as some releases do not some names, are made again.
 func (w World) Istio(network bool) (*pair.Set, error) {
-	gateway := istio.Object{Namespace: "shop", Name: "waypoint"}
-	target := istio.Target{Gateway: gateway, TCP: network}
-	if w.oneIn(3) {
-		target.TrustDomains = []string{"cluster.local", "td.example"}
+	var err error
+	for range 50 {
+		target := istio.Target{
+			Gateway: istio.Object{Namespace: "shop", Name: "waypoint"}, TCP: network,
+			Providers: []*meshv1alpha1.MeshConfig_ExtensionProvider{{Name: "asker", Provider: &meshv1alpha1.MeshConfig_ExtensionProvider_EnvoyExtAuthzGrpc{
+				EnvoyExtAuthzGrpc: &meshv1alpha1.MeshConfig_ExtensionProvider_EnvoyExternalAuthorizationGrpcProvider{Service: "asker.shop.svc.cluster.local", Port: 9000},
+			}}},
+		}
+		if target.Version, err = istio.ParseVersion(pick(w, []string{"1.24.0", "1.27.0", "1.32.0", "1.32.0"})); err != nil {
+			return nil, err
+		}
+		if w.oneIn(3) {
+			target.TrustDomains = []string{"cluster.local", "td.example"}
+		}
+		var policies []istio.Policy
+		for i := range 1 + w.IntN(4) {
+			policies = append(policies, w.policy(fmt.Sprint("p", i)))
+		}
+		var rules *istio.Rules
+		if rules, err = istio.Compile(policies, target); err == nil {
+			return setOf(rules, network)
+		}
 	}
-	var policies []istio.Policy
-	for i := range 1 + w.IntN(4) {
-		policies = append(policies, w.policy(fmt.Sprint("p", i)))
-	}
-	rules, err := istio.Compile(policies, target)
-	if err != nil {
-		return nil, err
-	}
+	return nil, err
+}
+
+// setOf takes the RBAC filters of a chain.
+func setOf(rules *istio.Rules, network bool) (*pair.Set, error) {
 	s := &pair.Set{Network: network}
+	add := func(config *anypb.Any) error {
+		if m := new(httpv3.RBAC); config.MessageIs(m) {
+			err := config.UnmarshalTo(m)
+			s.Filters = append(s.Filters, pair.Filter{Rules: m.GetRules(), Shadow: m.GetShadowRules()})
+			return err
+		}
+		if m := new(networkv3.RBAC); config.MessageIs(m) {
+			err := config.UnmarshalTo(m)
+			s.Filters = append(s.Filters, pair.Filter{Rules: m.GetRules(), Shadow: m.GetShadowRules()})
+			return err
+		}
+		return nil
+	}
 	if network {
-		for _, f := range rules.Network() {
-			s.Filters = append(s.Filters, pair.Filter{Rules: f.GetRules(), Shadow: f.GetShadowRules()})
+		for _, f := range rules.NetworkFilters() {
+			if err := add(f.GetTypedConfig()); err != nil {
+				return nil, err
+			}
 		}
 		return s, nil
 	}
-	for _, f := range rules.HTTP() {
-		s.Filters = append(s.Filters, pair.Filter{Rules: f.GetRules(), Shadow: f.GetShadowRules()})
+	for _, f := range rules.HTTPFilters() {
+		if err := add(f.GetTypedConfig()); err != nil {
+			return nil, err
+		}
 	}
 	return s, nil
 }
@@ -50,6 +87,10 @@ func (w World) policy(name string) istio.Policy {
 	}}
 	if w.oneIn(12) { // rule[10] and its like sort before rule[2]
 		p.Spec.Rules = some(w, 11, 12, w.rule)
+	}
+	if w.oneIn(8) {
+		p.Spec.Action = securityv1beta1.AuthorizationPolicy_CUSTOM
+		p.Spec.ActionDetail = &securityv1beta1.AuthorizationPolicy_Provider{Provider: &securityv1beta1.AuthorizationPolicy_ExtensionProvider{Name: "asker"}}
 	}
 	if w.oneIn(5) {
 		p.Annotations = map[string]string{istio.DryRun: pick(w, []string{"true", "true", "false"})}

@@ -68,13 +68,13 @@ func (w *world) header(m *routev3.HeaderMatcher, certain bool) bool {
 		return false
 	}
 	invert := m.GetInvertMatch()
-	test := func(v string) bool { return w.value(m, v, certain != invert) != invert }
+	test := func(v string) bool { return value(m, v) != invert }
 	if w.with&RepeatedHeader == 0 || len(values) == 1 {
 		if slices.Contains(OneLine, name) {
 			values = []string{strings.Join(values, ",")}
 		}
 		// The inversion is of the result for all the lines together.
-		return slices.ContainsFunc(values, func(v string) bool { return w.value(m, v, certain != invert) }) != invert
+		return slices.ContainsFunc(values, func(v string) bool { return value(m, v) }) != invert
 	}
 	joined := test(strings.Join(values, ","))
 	if certain {
@@ -84,7 +84,7 @@ func (w *world) header(m *routev3.HeaderMatcher, certain bool) bool {
 	return slices.ContainsFunc(values, test) || joined
 }
 
-func (w *world) value(m *routev3.HeaderMatcher, v string, certain bool) bool {
+func value(m *routev3.HeaderMatcher, v string) bool {
 	switch match := m.GetHeaderMatchSpecifier().(type) {
 	case *routev3.HeaderMatcher_ExactMatch:
 		return match.ExactMatch == "" || v == match.ExactMatch
@@ -95,9 +95,9 @@ func (w *world) value(m *routev3.HeaderMatcher, v string, certain bool) bool {
 	case *routev3.HeaderMatcher_ContainsMatch:
 		return strings.Contains(v, match.ContainsMatch)
 	case *routev3.HeaderMatcher_SafeRegexMatch:
-		return w.regex(match.SafeRegexMatch, v, certain)
+		return regex(match.SafeRegexMatch, v)
 	case *routev3.HeaderMatcher_StringMatch:
-		return w.text(match.StringMatch, v, certain)
+		return text(match.StringMatch, v)
 	case *routev3.HeaderMatcher_RangeMatch:
 		n, err := strconv.ParseInt(strings.Trim(v, " \t\n\v\f\r"), 10, 64)
 		return err == nil && match.RangeMatch.GetStart() <= n && n < match.RangeMatch.GetEnd()
@@ -105,9 +105,9 @@ func (w *world) value(m *routev3.HeaderMatcher, v string, certain bool) bool {
 	panic("the oracle does not know this header matcher")
 }
 
-func (w *world) urlPath(m *matcherv3.PathMatcher, certain bool) bool {
+func (w *world) urlPath(m *matcherv3.PathMatcher) bool {
 	path, ok := w.pathOnly()
-	return ok && w.text(m.GetPath(), path, certain)
+	return ok && text(m.GetPath(), path)
 }
 
 func (w *world) pathOnly() (string, bool) {

@@ -3,10 +3,10 @@ package oracle
 import (
 	"net/netip"
 	"regexp"
+	"regexp/syntax"
 	"slices"
 	"strings"
 	"sync"
-	"unicode/utf8"
 
 	xdscorev3 "github.com/cncf/xds/go/xds/core/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -19,7 +19,7 @@ import (
 	"github.com/gowaypoint/gowaypoint/authz"
 )
 
-func (w *world) text(m *matcherv3.StringMatcher, v string, certain bool) bool {
+func text(m *matcherv3.StringMatcher, v string) bool {
 	lower := func(s string) string {
 		if m.GetIgnoreCase() {
 			return asciiLower(s)
@@ -36,7 +36,7 @@ func (w *world) text(m *matcherv3.StringMatcher, v string, certain bool) bool {
 	case *matcherv3.StringMatcher_Contains:
 		return strings.Contains(lower(v), lower(match.Contains))
 	case *matcherv3.StringMatcher_SafeRegex:
-		return w.regex(match.SafeRegex, v, certain)
+		return regex(match.SafeRegex, v)
 	}
 	panic("the oracle does not know this string matcher")
 }
@@ -53,16 +53,43 @@ func asciiLower(s string) string {
 
 var regexes sync.Map // of string to *regexp.Regexp
 
-// regex matches from end to end. RE2 reads UTF-8, and no expression matches other bytes.
-func (w *world) regex(m *matcherv3.RegexMatcher, v string, certain bool) bool {
-	if !utf8.ValidString(v) && (w.with&NotUTF8 == 0 || certain) {
-		return false
-	}
+// regex matches from end to end. Envoy's RE2 reads Latin-1: each byte is a character. In Go that is written as characters up to
+// U+00FF; but RE2 folds only ASCII there, so (?i) is left to ASCII by taking the other letters' folding away.
+func regex(m *matcherv3.RegexMatcher, v string) bool {
 	re, ok := regexes.Load(m.GetRegex())
 	if !ok {
-		re, _ = regexes.LoadOrStore(m.GetRegex(), regexp.MustCompile(`\A(?:`+m.GetRegex()+`)\z`))
+		parsed, err := syntax.Parse(latin1(m.GetRegex()), syntax.Perl)
+		if err != nil {
+			panic(err) // authz has compiled it
+		}
+		re, _ = regexes.LoadOrStore(m.GetRegex(), regexp.MustCompile(`\A(?:`+foldASCII(parsed).String()+`)\z`))
 	}
-	return re.(*regexp.Regexp).MatchString(v)
+	return re.(*regexp.Regexp).MatchString(latin1(v))
+}
+
+func latin1(s string) string {
+	all := make([]rune, len(s))
+	for i := range len(s) {
+		all[i] = rune(s[i])
+	}
+	return string(all)
+}
+
+func foldASCII(re *syntax.Regexp) *syntax.Regexp {
+	for i, sub := range re.Sub {
+		re.Sub[i] = foldASCII(sub)
+	}
+	if re.Op != syntax.OpLiteral || re.Flags&syntax.FoldCase == 0 {
+		return re
+	}
+	parts := make([]*syntax.Regexp, len(re.Rune))
+	for i, c := range re.Rune {
+		parts[i] = &syntax.Regexp{Op: syntax.OpLiteral, Rune: []rune{c}}
+		if c < 0x80 {
+			parts[i].Flags = syntax.FoldCase
+		}
+	}
+	return &syntax.Regexp{Op: syntax.OpConcat, Sub: parts}
 }
 
 // cidr is a range in either of the two packages that have one.
@@ -91,17 +118,17 @@ func (w *world) port(from, to int32, certain bool) bool {
 	return from <= port && port < to
 }
 
-func (w *world) authenticated(m *rbacv3.Principal_Authenticated, certain bool) bool {
+func (w *world) authenticated(m *rbacv3.Principal_Authenticated) bool {
 	if w.Peer == nil {
 		// No TLS, or TLS without a certificate: then Envoy sees a peer that has no names.
 		return w.Scheme == "https" && w.with&NoCertificate == 0 &&
-			(m.GetPrincipalName() == nil || w.text(m.GetPrincipalName(), "", certain))
+			(m.GetPrincipalName() == nil || text(m.GetPrincipalName(), ""))
 	}
 	if m.GetPrincipalName() == nil {
 		return true
 	}
 	names := slices.Concat(w.Peer.URISANs, w.Peer.DNSSANs, []string{w.Peer.Subject})
-	return slices.ContainsFunc(names, func(name string) bool { return w.text(m.GetPrincipalName(), name, certain) })
+	return slices.ContainsFunc(names, func(name string) bool { return text(m.GetPrincipalName(), name) })
 }
 
 func (w *world) filterState(m *matcherv3.FilterStateMatcher, certain bool) bool {
@@ -110,7 +137,7 @@ func (w *world) filterState(m *matcherv3.FilterStateMatcher, certain bool) bool 
 		return false
 	}
 	if m.GetStringMatch() != nil {
-		return w.text(m.GetStringMatch(), v, certain)
+		return text(m.GetStringMatch(), v)
 	}
 	addr, err := netip.ParseAddr(v)
 	if err != nil { // an object, but not an address
@@ -120,7 +147,7 @@ func (w *world) filterState(m *matcherv3.FilterStateMatcher, certain bool) bool 
 	return in != m.GetAddressMatch().GetInvertMatch()
 }
 
-func (w *world) metadata(m *matcherv3.MetadataMatcher, from authz.MetadataSource, certain bool) bool {
+func (w *world) metadata(m *matcherv3.MetadataMatcher, from authz.MetadataSource) bool {
 	var v *structpb.Value
 	if w.Metadata != nil {
 		fields := w.Metadata.Metadata(from, m.GetFilter()).GetFields()
@@ -129,10 +156,10 @@ func (w *world) metadata(m *matcherv3.MetadataMatcher, from authz.MetadataSource
 			fields = v.GetStructValue().GetFields()
 		}
 	}
-	return w.valueMatch(m.GetValue(), v, certain != m.GetInvert()) != m.GetInvert()
+	return valueMatch(m.GetValue(), v) != m.GetInvert()
 }
 
-func (w *world) valueMatch(m *matcherv3.ValueMatcher, v *structpb.Value, certain bool) bool {
+func valueMatch(m *matcherv3.ValueMatcher, v *structpb.Value) bool {
 	switch match := m.GetMatchPattern().(type) {
 	case *matcherv3.ValueMatcher_NullMatch_:
 		_, ok := v.GetKind().(*structpb.Value_NullValue)
@@ -142,7 +169,7 @@ func (w *world) valueMatch(m *matcherv3.ValueMatcher, v *structpb.Value, certain
 		return ok && b.BoolValue == match.BoolMatch
 	case *matcherv3.ValueMatcher_StringMatch:
 		s, ok := v.GetKind().(*structpb.Value_StringValue)
-		return ok && w.text(match.StringMatch, s.StringValue, certain)
+		return ok && text(match.StringMatch, s.StringValue)
 	case *matcherv3.ValueMatcher_DoubleMatch:
 		n, ok := v.GetKind().(*structpb.Value_NumberValue)
 		if !ok {
@@ -156,11 +183,11 @@ func (w *world) valueMatch(m *matcherv3.ValueMatcher, v *structpb.Value, certain
 		return match.PresentMatch && v.GetKind() != nil
 	case *matcherv3.ValueMatcher_ListMatch:
 		return slices.ContainsFunc(v.GetListValue().GetValues(), func(one *structpb.Value) bool {
-			return w.valueMatch(match.ListMatch.GetOneOf(), one, certain)
+			return valueMatch(match.ListMatch.GetOneOf(), one)
 		})
 	case *matcherv3.ValueMatcher_OrMatch:
 		return slices.ContainsFunc(match.OrMatch.GetValueMatchers(), func(one *matcherv3.ValueMatcher) bool {
-			return w.valueMatch(one, v, certain)
+			return valueMatch(one, v)
 		})
 	}
 	panic("the oracle does not know this value matcher")
@@ -189,7 +216,7 @@ func templateRegex(text string) *regexp.Regexp {
 		}
 		return "*"
 	})
-	const char = `[a-zA-Z0-9\-._~%!$&'()+,;:@]`
+	const char = `[a-zA-Z0-9\-._~%!$&'()*+,;:@=]`
 	quoted := regexp.QuoteMeta(plain)
 	quoted = strings.ReplaceAll(quoted, `\*\*`, `(?:`+char+`|/)*`)
 	quoted = strings.ReplaceAll(quoted, `\*`, char+`+`)

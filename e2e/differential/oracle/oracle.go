@@ -25,21 +25,18 @@ const (
 	// RepeatedHeader: a header on several lines has to match on each line to allow, and on one line, or as the joined list, to
 	// deny. Envoy takes any line that matches, and knows only the joined list of headers that it keeps on one line.
 	RepeatedHeader Exception = 1 << iota
-	// NotUTF8: bytes that are not UTF-8 do not save a request from a regular expression that denies.
-	NotUTF8
 	// UnknownAddress: an address that is not known is in every range that denies, and in none that allows.
 	UnknownAddress
 	// NoCertificate: a TLS client without a certificate is nobody.
 	NoCertificate
 
 	// All of them are what authz does.
-	All = RepeatedHeader | NotUTF8 | UnknownAddress | NoCertificate
+	All = RepeatedHeader | UnknownAddress | NoCertificate
 )
 
 // Exceptions lists them by name.
 var Exceptions = map[Exception]string{
 	RepeatedHeader: "a header on several lines",
-	NotUTF8:        "a regular expression over bytes that are not UTF-8",
 	UnknownAddress: "an address that is not known",
 	NoCertificate:  "a TLS client without a certificate",
 }
@@ -123,7 +120,7 @@ func (w *world) permission(m *rbacv3.Permission, certain bool) bool {
 	case *rbacv3.Permission_Header:
 		return w.header(m.Header, certain)
 	case *rbacv3.Permission_UrlPath:
-		return w.urlPath(m.UrlPath, certain)
+		return w.urlPath(m.UrlPath)
 	case *rbacv3.Permission_UriTemplate:
 		return w.template(m.UriTemplate)
 	case *rbacv3.Permission_DestinationIp:
@@ -133,11 +130,11 @@ func (w *world) permission(m *rbacv3.Permission, certain bool) bool {
 	case *rbacv3.Permission_DestinationPortRange:
 		return w.port(m.DestinationPortRange.GetStart(), m.DestinationPortRange.GetEnd(), certain)
 	case *rbacv3.Permission_RequestedServerName:
-		return w.text(m.RequestedServerName, w.ServerName, certain)
+		return text(m.RequestedServerName, w.ServerName)
 	case *rbacv3.Permission_Metadata:
-		return w.metadata(m.Metadata, authz.DynamicMetadata, certain)
+		return w.metadata(m.Metadata, authz.DynamicMetadata)
 	case *rbacv3.Permission_SourcedMetadata:
-		return w.metadata(m.SourcedMetadata.GetMetadataMatcher(), source(m.SourcedMetadata), certain)
+		return w.metadata(m.SourcedMetadata.GetMetadataMatcher(), source(m.SourcedMetadata))
 	}
 	panic(fmt.Sprintf("the oracle does not know %T", m.GetRule()))
 }
@@ -160,7 +157,7 @@ func (w *world) principal(m *rbacv3.Principal, certain bool) bool {
 	case *rbacv3.Principal_Header:
 		return w.header(m.Header, certain)
 	case *rbacv3.Principal_UrlPath:
-		return w.urlPath(m.UrlPath, certain)
+		return w.urlPath(m.UrlPath)
 	case *rbacv3.Principal_SourceIp:
 		return w.within(w.SourceIP, m.SourceIp, certain)
 	case *rbacv3.Principal_DirectRemoteIp:
@@ -168,13 +165,13 @@ func (w *world) principal(m *rbacv3.Principal, certain bool) bool {
 	case *rbacv3.Principal_RemoteIp:
 		return w.within(w.RemoteIP, m.RemoteIp, certain)
 	case *rbacv3.Principal_Authenticated_:
-		return w.authenticated(m.Authenticated, certain)
+		return w.authenticated(m.Authenticated)
 	case *rbacv3.Principal_FilterState:
 		return w.filterState(m.FilterState, certain)
 	case *rbacv3.Principal_Metadata:
-		return w.metadata(m.Metadata, authz.DynamicMetadata, certain)
+		return w.metadata(m.Metadata, authz.DynamicMetadata)
 	case *rbacv3.Principal_SourcedMetadata:
-		return w.metadata(m.SourcedMetadata.GetMetadataMatcher(), source(m.SourcedMetadata), certain)
+		return w.metadata(m.SourcedMetadata.GetMetadataMatcher(), source(m.SourcedMetadata))
 	}
 	panic(fmt.Sprintf("the oracle does not know %T", m.GetIdentifier()))
 }
