@@ -58,7 +58,8 @@ func (h *Header) test(v string, r reading) bool {
 	return h.Pattern.match(v, r)
 }
 
-// joined tests the values joined with commas, which is what a backend that reads them as one list gets.
+// joined tests the values joined with commas, which is what a backend that reads them as one list gets. On the line of a
+// [OneLine] header Envoy leaves out empty values, with their commas.
 func (e *evaluation) joined(h *Header, r reading) bool {
 	buf := e.joins.Get().(*[]byte)
 	defer e.joins.Put(buf)
@@ -67,6 +68,10 @@ func (e *evaluation) joined(h *Header, r reading) bool {
 		v, ok := e.request.header(h.Name, i)
 		if !ok {
 			break
+		}
+		if h.oneLine && (v == "" || len(b) == 0) {
+			b = append(b, v...)
+			continue
 		}
 		if i > 0 {
 			b = append(b, ',')

@@ -82,7 +82,9 @@ func canonicalize(path string) (string, bool) {
 					i++
 				}
 			case two > 0 && ends(rest[one+two:]): // "..": so is the segment before it
-				out = out[:parent(out)]
+				if out = out[:parent(out)]; stray >= len(out) {
+					stray = -1
+				}
 				i += one + two
 				if i < len(path) {
 					i++

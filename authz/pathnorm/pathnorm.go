@@ -1,8 +1,9 @@
 // Package pathnorm normalises request paths as Envoy's HTTP connection manager does, so that policy, routes and the backend
 // all see one form. It is the same for the proxy and for whoever evaluates policy offline.
 //
-// The steps and their order are Envoy's: escaped slashes first, then RFC 3986 normalisation (normalize_path), then merging of
-// slashes (merge_slashes), so that a slash which only appears by decoding is merged too. Istio's mesh-wide
+// The steps and their order are Envoy's (1.40): escaped slashes first, then RFC 3986 normalisation (normalize_path), then
+// merging of slashes (merge_slashes), so that a slash which only appears by decoding is merged too. A dot segment with parameters,
+// "/..;x/", is taken for the dot segment before it is resolved, since some backends read it as that. Istio's mesh-wide
 // pathNormalization sets them: NONE, BASE (the default), MERGE_SLASHES, DECODE_AND_MERGE_SLASHES.
 //
 // BASE leaves //admin, /%2fadmin, /%5cadmin and /;/admin as they are: a policy on /admin does not match them. That is Envoy's
@@ -43,10 +44,18 @@ func Normalize(target string, o Options) (result string, unescaped, ok bool) {
 	if i := strings.IndexByte(target, '?'); i >= 0 {
 		path, query = target[:i], target[i:]
 	}
+	if path == "" {
+		return target, false, true
+	}
 	changed := false
 	if o.UnescapeSlashes && strings.IndexByte(path, '%') >= 0 {
 		if p := unescapeSlashes(path); p != path {
 			path, changed, unescaped = p, true, true
+		}
+	}
+	if o.Normalize && strings.Contains(path, ";") {
+		if p := dropDotParameters(path); p != path {
+			path, changed = p, true
 		}
 	}
 	if o.Normalize && !isNormal(path) {
@@ -93,6 +102,22 @@ func Suspicious(target string) bool {
 		}
 	}
 	return false
+}
+
+// dropDotParameters cuts the parameters of dot segments that are written out: "/..;x/" becomes "/../". An escaped dot, and "\", are
+// not looked at: both get their meaning only later.
+func dropDotParameters(path string) string {
+	var b strings.Builder
+	for segment := range strings.SplitSeq(path, "/") {
+		name, _, ok := strings.Cut(segment, ";")
+		if ok && (name == "." || name == "..") {
+			segment = name
+		}
+		b.WriteString(segment)
+		b.WriteByte('/')
+	}
+	joined := b.String()
+	return joined[:len(joined)-1]
 }
 
 func unescapeSlashes(path string) string {

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/known/structpb"
 
@@ -40,11 +41,14 @@ func (w World) http(c *constants, r *pair.Request) {
 	if w.oneIn(6) {
 		r.Host = w.hostForm(r.Host)
 	}
+	if !w.oneIn(20) {
+		r.Host = legalHost(r.Host)
+	}
 	if w.oneIn(3) {
-		r.Claims = w.claims(c)
+		r.Claims = carried(w.claims(c))
 	}
 	if w.oneIn(6) {
-		r.Other = w.claimValue(c.claims[pair.OtherKey], 1)
+		r.Other = carried(w.claimValue(c.claims[pair.OtherKey], 1))
 	}
 	if w.oneIn(6) {
 		r.Address = pick(w, addresses).String()
@@ -115,6 +119,16 @@ func (w World) methodValue(c *constants) string {
 	return m
 }
 
+// legalHost leaves out what makes a host one that no filter ever sees.
+func legalHost(s string) string {
+	return strings.Map(func(c rune) rune {
+		if 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || strings.ContainsRune("-._~:[]!$&'()*+,;=%", c) {
+			return c
+		}
+		return -1
+	}, s)
+}
+
 // hostForm writes a host in another form, which means the same to some and not to others.
 func (w World) hostForm(s string) string {
 	return pick(w, []string{s + ":80", s + ":8080", s + ".", strings.ToUpper(s), s + ":", "[" + s + "]", strings.TrimSuffix(s, ":8080"), "x." + s, s + ":0"})
@@ -132,10 +146,14 @@ func (w World) target(c *constants) string {
 	if w.oneIn(6) {
 		s += "?" + pick(w, []string{"", "q=1", "a=/../b", "x?y", "p=//", "q=%2f", "#", "q#f"})
 	}
-	// A request line has no spaces and no control characters.
+	// A request line has no spaces and no control characters, and of other bytes Envoy's parser takes none as they are.
+	asIs := w.oneIn(40)
 	b := make([]byte, 0, len(s))
 	for i := range len(s) {
-		if c := s[i]; c > 0x20 && c != 0x7f {
+		switch c := s[i]; {
+		case c >= 0x80 && !asIs:
+			b = fmt.Appendf(b, "%%%02x", c)
+		case c > 0x20 && c != 0x7f:
 			b = append(b, c)
 		}
 	}
@@ -185,6 +203,14 @@ func (w World) claims(c *constants) *structpb.Value {
 		return w.claimValue(nil, 1)
 	}
 	return structpb.NewStructValue(&structpb.Struct{Fields: fields})
+}
+
+// carried is a value that the header to the reference can carry: its filter takes no more than 8 KiB of base64.
+func carried(v *structpb.Value) *structpb.Value {
+	if proto.Size(v) > 6000 {
+		return nil
+	}
+	return v
 }
 
 func (w World) claimValue(constants []string, depth int) *structpb.Value {

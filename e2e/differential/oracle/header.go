@@ -71,17 +71,25 @@ func (w *world) header(m *routev3.HeaderMatcher, certain bool) bool {
 	test := func(v string) bool { return value(m, v) != invert }
 	if w.with&RepeatedHeader == 0 || len(values) == 1 {
 		if slices.Contains(OneLine, name) {
-			values = []string{strings.Join(values, ",")}
+			values = []string{join(name, values)}
 		}
 		// The inversion is of the result for all the lines together.
 		return slices.ContainsFunc(values, func(v string) bool { return value(m, v) }) != invert
 	}
-	joined := test(strings.Join(values, ","))
+	joined := test(join(name, values))
 	if certain {
 		fails := func(v string) bool { return !test(v) }
 		return !slices.ContainsFunc(values, fails) && (joined || !slices.Contains(OneLine, name))
 	}
 	return slices.ContainsFunc(values, test) || joined
+}
+
+// join makes one line. On that of a header that Envoy keeps on one, empty values leave nothing.
+func join(name string, values []string) string {
+	if slices.Contains(OneLine, name) {
+		values = slices.DeleteFunc(slices.Clone(values), func(v string) bool { return v == "" })
+	}
+	return strings.Join(values, ",")
 }
 
 func value(m *routev3.HeaderMatcher, v string) bool {

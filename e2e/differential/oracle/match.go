@@ -102,6 +102,9 @@ func (w *world) within(addr netip.Addr, m cidr, certain bool) bool {
 	if !addr.IsValid() {
 		return w.unknown(certain)
 	}
+	if w.with&MappedAddress != 0 {
+		addr = addr.Unmap()
+	}
 	prefix := netip.MustParseAddr(m.GetAddressPrefix())
 	bits := min(int(m.GetPrefixLen().GetValue()), prefix.BitLen())
 	return netip.PrefixFrom(prefix, bits).Masked().Contains(addr)

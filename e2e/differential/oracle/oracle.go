@@ -29,9 +29,12 @@ const (
 	UnknownAddress
 	// NoCertificate: a TLS client without a certificate is nobody.
 	NoCertificate
+	// MappedAddress: an IPv4 address written as IPv6 (::ffff:10.0.0.1) is the IPv4 address. To Envoy it is in ranges of IPv6 only.
+	// Whoever writes x-forwarded-for chooses the form.
+	MappedAddress
 
 	// All of them are what authz does.
-	All = RepeatedHeader | UnknownAddress | NoCertificate
+	All = RepeatedHeader | UnknownAddress | NoCertificate | MappedAddress
 )
 
 // Exceptions lists them by name.
@@ -39,6 +42,7 @@ var Exceptions = map[Exception]string{
 	RepeatedHeader: "a header on several lines",
 	UnknownAddress: "an address that is not known",
 	NoCertificate:  "a TLS client without a certificate",
+	MappedAddress:  "an IPv4 address in IPv6 form",
 }
 
 // Decide says what a chain answers, with the exceptions that are given: 0 is Envoy.
