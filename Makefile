@@ -6,7 +6,7 @@ GOLANGCI_VERSION := v2.15.0
 VERSION ?= 0.1.0
 LDFLAGS := -s -w -X main.version=$(VERSION)
 
-.PHONY: build demo test lint image lab bench bench-authz clean
+.PHONY: build demo test differential lint image lab bench bench-authz clean
 
 build: ## the static binary, bin/waypoint
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/waypoint ./cmd/waypoint
@@ -32,6 +32,12 @@ test: ## everything that needs Go alone, then what needs a real istiod in proces
 	done
 	cd e2e && go vet $(E2E_TAGS) ./... && go test $(E2E_TAGS) ./...
 	cd e2e/bench/authz && go vet $(E2E_TAGS) ./... && go test $(E2E_TAGS) ./...
+
+PAIRS ?= 1000000
+SEED ?= 1
+
+differential: ## a million generated policies and requests through authz and a real Envoy; SEED=n for others, PAIRS=n for fewer
+	cd e2e && go test -tags envoy -count=1 -v -timeout 2h ./differential -pairs $(PAIRS) -seed $(SEED)
 
 lab: ## a real API server and istiod on this machine; needs root for network namespaces
 	e2e/lab/build.sh
