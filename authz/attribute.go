@@ -148,15 +148,13 @@ func (c *cache) end(v *values, from int) {
 // gatherLines gathers the lines of a header and the lines joined with commas: what a clause sees that need only possibly hold.
 func (c *cache) gatherLines(v *values, r *Request, name string) {
 	from, joinedFrom := len(c.many), len(c.joined)
+	onOne := OneLine(name)
 	for i := 0; ; i++ {
 		line, ok := r.header(name, i)
 		if !ok {
 			break
 		}
-		if i > 0 {
-			c.joined = append(c.joined, ',')
-		}
-		c.joined = append(c.joined, line...)
+		c.joined = appendLine(c.joined, joinedFrom, i, line, onOne)
 		c.many = append(c.many, line)
 	}
 	// No copy: the bytes are not written again before release, after which nobody has the string.

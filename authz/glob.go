@@ -121,12 +121,13 @@ func alternativesOf(re *syntax.Regexp) ([][]token, bool) {
 func plainGlob(expr string) (glob, bool) {
 	literals := strings.Split(expr, ".*")
 	for i, literal := range literals {
-		if strings.ContainsAny(literal, "\\.+*?()|[]{}^$\n\ufffd") || !utf8.ValidString(literal) {
+		if strings.ContainsAny(literal, "\\.+*?()|[]{}^$\n") {
 			return glob{}, false
 		}
 		if literal == "" && i > 0 && i < len(literals)-1 {
 			return glob{}, false // two gaps are one: newGlob knows
 		}
+		literals[i] = bytesOf(literal)
 	}
 	return glob{literals, make([]int, len(literals)-1)}, true
 }

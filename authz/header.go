@@ -69,18 +69,23 @@ func (e *evaluation) joined(h *Header, r reading) bool {
 		if !ok {
 			break
 		}
-		if h.oneLine && (v == "" || len(b) == 0) {
-			b = append(b, v...)
-			continue
-		}
-		if i > 0 {
-			b = append(b, ',')
-		}
-		b = append(b, v...)
+		b = appendLine(b, 0, i, v, h.oneLine)
 	}
 	*buf = b
 	// No copy: the test does not keep the string, and the buffer is not written until it goes back to the pool.
 	return h.value(unsafe.String(unsafe.SliceData(b), len(b)), r)
+}
+
+// appendLine appends the i-th line of a header to those joined so far, which begin at b[from].
+func appendLine(b []byte, from, i int, line string, oneLine bool) []byte {
+	comma := i > 0
+	if oneLine {
+		comma = len(b) > from && line != ""
+	}
+	if comma {
+		b = append(b, ',')
+	}
+	return append(b, line...)
 }
 
 // parseInt64 reads a decimal integer as Envoy's range match does: with an optional sign, and white space around it.

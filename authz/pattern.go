@@ -71,7 +71,7 @@ func (p Pattern) IgnoreCase() Pattern {
 // Match reports whether the pattern matches v, as Envoy would answer.
 func (p *Pattern) Match(v string) bool { return p.match(v, certainly) }
 
-func (p *Pattern) match(v string, _ reading) bool {
+func (p *Pattern) match(v string, r reading) bool {
 	if p.fold {
 		return p.matchFold(v)
 	}

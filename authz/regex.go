@@ -38,10 +38,7 @@ func compileRegex(expr string) (*regex, error) {
 		return nil, err
 	}
 	prefix, _ := alone.LiteralPrefix()
-	if strings.ContainsRune(prefix, utf8.RuneError) { // which a stray byte possibly matches, that does not begin with it
-		prefix = ""
-	}
-	return &regex{re: re, prefix: prefix}, nil
+	return &regex{re: re, prefix: bytesOf(prefix)}, nil
 }
 
 // match applies the expression to the whole of v.
