@@ -100,7 +100,7 @@ func (w town) leaf() Clause {
 		return &Header{Name: pick(w, []string{":authority", "host", "Host"}), Pattern: w.about(townHosts, townRegexes)}
 	case 7:
 		return &Header{
-			Name: pick(w, []string{"x-a", "x-b"}), Test: HeaderTest(max(0, w.IntN(6)-3)), Pattern: w.about(townLines, townRegexes),
+			Name: pick(w, []string{"x-a", "x-b", "via"}), Test: HeaderTest(max(0, w.IntN(6)-3)), Pattern: w.about(townLines, townRegexes),
 			Present: w.IntN(2) == 0, From: 1, To: 2, Invert: w.IntN(4) == 0, MissingIsEmpty: w.IntN(4) == 0,
 			Joined: w.IntN(4) == 0,
 		}
@@ -191,7 +191,7 @@ func (w town) request() *Request {
 	}
 	r := &Request{
 		HTTP: w.IntN(12) > 0, Method: pick(w, townMethods), Path: w.nearly(pick(w, townPaths)), Authority: w.nearly(pick(w, townHosts)),
-		Headers:     mapHeaders{"x-a": w.lines(), "x-b": w.lines()},
+		Headers:     mapHeaders{"x-a": w.lines(), "x-b": w.lines(), "via": w.lines()},
 		FilterState: mapState{PeerPrincipal: w.nearly(pick(w, townIdentities)), "a": w.word(), "b": "10.0.0.1"},
 		Metadata:    oneMetadata{claims},
 		ServerName:  pick(w, townHosts), SourceIP: w.addr(), DirectRemoteIP: w.addr(), RemoteIP: w.addr(),

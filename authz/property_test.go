@@ -111,8 +111,9 @@ func (w world) clause(depth int) Clause {
 		test := ValueAnyOf{&ValueString{w.pattern()}, &ValueListHas{&ValueString{w.pattern()}}, ValuePresent(w.IntN(2) == 0)}
 		return &MetadataIs{DynamicMetadata, "f", []string{w.word()}, test[w.IntN(3)], w.IntN(2) == 0}
 	}
+	name := []string{"x-a", "x-b", "via"}[w.IntN(3)]
 	return &Header{
-		Name: []string{"x-a", "x-b", "via"}[w.IntN(3)], Test: HeaderTest(w.IntN(3)), Pattern: w.pattern(), From: 1, To: 3,
+		Name: name, oneLine: OneLine(name), Test: HeaderTest(w.IntN(3)), Pattern: w.pattern(), From: 1, To: 3,
 		Present: w.IntN(2) == 0, Invert: w.IntN(3) == 0, MissingIsEmpty: w.IntN(3) == 0,
 	}
 }
