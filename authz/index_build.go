@@ -111,7 +111,7 @@ type build struct {
 	*index
 	slots   []int8
 	reads   [][]condition
-	counts  []uint32 // by the hash of a key, as far as mask
+	counts  []uint32 // two rows, by the hash of a key: see placesOf
 	mask    uint32
 	budget  int
 	pending []pendingGroup // still to be divided
@@ -131,7 +131,7 @@ func (b *indexer) build(x *index, reads [][]condition) {
 		all[i].at = int32(i)
 	}
 	keys := w.keysOf(all)
-	w.counts = make([]uint32, tableSize(keys))
+	w.counts = make([]uint32, 2*tableSize(keys))
 	w.budget = keys + len(reads)
 	x.root = w.node(all)
 	for len(w.pending) > 0 {
@@ -218,18 +218,27 @@ func (w *build) node(candidates []candidate) *node {
 
 // count counts the keys that candidates may still be divided by.
 func (w *build) count(candidates []candidate) {
-	w.mask = uint32(min(len(w.counts), tableSize(w.keysOf(candidates)))) - 1
-	clear(w.counts[:w.mask+1])
+	w.mask = uint32(tableSize(w.keysOf(candidates))) - 1
+	clear(w.counts[:2*(w.mask+1)])
 	for _, c := range candidates {
 		for i, condition := range w.reads[c.at] {
 			if c.used&(1<<i) != 0 {
 				continue
 			}
 			for j := range condition.keys {
-				w.counts[condition.keys[j].hash&w.mask]++
+				one, two := w.placesOf(condition.keys[j].hash)
+				w.counts[one]++
+				w.counts[two]++
 			}
 		}
 	}
+}
+
+// placesOf is where a key is counted, once in each row. Other keys may be counted in either place; that a frequent one is in both,
+// and makes a rare one seem frequent, is unlikely enough.
+func (w *build) placesOf(hash uint32) (one, two uint32) {
+	const golden = 0x9e3779b1 // 2^32 by the golden ratio: spreads what is close
+	return hash & w.mask, w.mask + 1 + (hash*golden>>8)&w.mask
 }
 
 // rarest returns the condition to divide a candidate by, or -1.
@@ -274,7 +283,8 @@ func (w *build) mostFrequent(keys []key) (most uint32, ok bool) {
 		if w.slots[keys[i].attribute] < 0 {
 			return 0, false
 		}
-		most = max(most, w.counts[keys[i].hash&w.mask])
+		one, two := w.placesOf(keys[i].hash)
+		most = max(most, min(w.counts[one], w.counts[two]))
 	}
 	return most, true
 }

@@ -72,10 +72,7 @@ func (p *prefixes) longest(v string) int32 {
 	for from < to {
 		middle := int(uint(from+to) / 2)
 		text := p.texts[middle]
-		n := min(sharedFrom, sharedTo)
-		for n < len(text) && n < len(v) && p.byteAt(text, n) == p.valueAt(v, n) {
-			n++
-		}
+		n := p.shared(text, v, min(sharedFrom, sharedTo))
 		if n == len(text) || n < len(v) && p.byteAt(text, n) < p.valueAt(v, n) {
 			from, sharedFrom = middle+1, n
 		} else {
@@ -87,6 +84,21 @@ func (p *prefixes) longest(v string) int32 {
 		i = p.parents[i]
 	}
 	return i
+}
+
+// shared says how many bytes the text and the value have in common, of which n are known.
+func (p *prefixes) shared(text, v string, n int) int {
+	least := min(len(text), len(v))
+	if !p.fold && !p.backward { // most are so
+		for n < least && text[n] == v[n] {
+			n++
+		}
+		return n
+	}
+	for n < least && p.byteAt(text, n) == p.valueAt(v, n) {
+		n++
+	}
+	return n
 }
 
 func (p *prefixes) byteAt(s string, n int) byte {
