@@ -188,7 +188,7 @@ func (r *reader) source(s Source) {
 			return
 		}
 		if filepath.Ext(s.Name) == ".json" {
-			r.parseError(s.Name, 1, err)
+			r.notJSON(s.Name, err)
 			return
 		}
 	}
@@ -205,9 +205,10 @@ func (r *reader) source(s Source) {
 	}
 }
 
-func (r *reader) parseError(file string, document int, err error) {
-	e := &Error{Place: Place{File: file, Document: document}, Problem: err.Error()}
-	if p, ok := err.(*jsonProblem); ok { //nolint:errorlint // made by parser.json itself
+// notJSON reports a JSON file with something wrong in it. Nothing of it is read.
+func (r *reader) notJSON(file string, err error) {
+	e := &Error{Place: Place{File: file, Document: 1}, Problem: err.Error()}
+	if p := (*jsonProblem)(nil); errors.As(err, &p) {
 		e.Line = p.line
 	}
 	r.errors = append(r.errors, e)

@@ -75,7 +75,7 @@ func (r *reader) serviceEntry(o *object) {
 		Selector: spec.GetWorkloadSelector().GetLabels(),
 	}
 	for _, p := range spec.GetPorts() {
-		number := uint16(p.GetNumber()) //nolint:gosec // what is out of range is no port of any request
+		number := uint16(p.GetNumber()) // what is out of range is no port of any request
 		s.Ports = append(s.Ports, istio.Port{Number: number, HTTP: isHTTP(p.GetProtocol(), number)})
 	}
 	r.mesh.services = append(r.mesh.services, placedService{s, o.Metadata.Labels})

@@ -30,7 +30,7 @@ policies allow it. What a policy asks about and you did not give counts as not t
 
   # As the running waypoint is configured
   istioctl proxy-config listener deploy/waypoint -n shop -o json | waypoint authz check -f - --for Service/shop/cart --port 80 --path /`,
-		Args: cobra.NoArgs,
+		Args: filesWithF,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			r, err := q.answer(cmd)
 			if err != nil {

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/gowaypoint/gowaypoint/authz/istio"
 	"github.com/gowaypoint/gowaypoint/authz/x/manifest"
 )
 
@@ -53,7 +54,7 @@ func (s *subject) enforcements() []enforcement {
 			one.By = append(one.By, enforcer{by.Enforcer.String(), by.Name.String(), by.Guards.String(), by.L7})
 		}
 		for _, o := range e.Unknown {
-			one.Unknown = append(one.Unknown, o.String())
+			one.Unknown = append(one.Unknown, unknownName(o))
 		}
 		for _, t := range e.Traps {
 			line := place.Line
@@ -65,6 +66,14 @@ func (s *subject) enforcements() []enforcement {
 		out = append(out, one)
 	}
 	return out
+}
+
+// unknownName is an object, or the workloads of a namespace.
+func unknownName(o istio.Object) string {
+	if o.Name == "" {
+		return "the workloads of namespace " + o.Namespace
+	}
+	return o.String()
 }
 
 // writeEnforcement says who enforces the policies, save for those that have nothing to do with the target and are in order.

@@ -23,7 +23,7 @@ policies that do not count here, and who enforces each policy.
 Flags and exit codes are those of check.`,
 		Example: `  waypoint authz explain -f policies/ --source cluster.local/ns/shop/sa/web --method POST --path /orders
   waypoint authz explain -f policies/ --path /orders -o json | jq '.stages[].policies[] | select(.matched)'`,
-		Args: cobra.NoArgs,
+		Args: filesWithF,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			r, err := q.answer(cmd)
 			if err != nil {

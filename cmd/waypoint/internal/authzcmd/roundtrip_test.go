@@ -55,3 +55,12 @@ func TestIstiodThereAndBack(t *testing.T) {
 		}
 	}
 }
+
+func readText(t *testing.T, text string) *manifest.Set {
+	t.Helper()
+	set, err := manifest.Read([]manifest.Source{{Name: "policy.yaml", Data: []byte(text)}}, manifest.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return set
+}

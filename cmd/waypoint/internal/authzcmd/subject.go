@@ -169,19 +169,18 @@ var modes = []string{"NONE", "BASE", "MERGE_SLASHES", "DECODE_AND_MERGE_SLASHES"
 
 // pick finds the chain that is asked for.
 func (f *subjectFlags) pick(set *manifest.Set, port uint16) (*manifest.Chain, error) {
-	var fit []*manifest.Chain
+	var exact, fit []*manifest.Chain
 	for i := range set.Chains {
 		c := &set.Chains[i]
-		if f.chainName != "" {
-			if c.Name == f.chainName {
-				return c, nil
-			}
-			if strings.Contains(c.String(), f.chainName) {
-				fit = append(fit, c)
-			}
-		} else if c.Enforces() && f.fits(c, port) {
+		switch {
+		case f.chainName != "" && (c.Name == f.chainName || c.String() == f.chainName):
+			exact = append(exact, c)
+		case f.chainName != "" && strings.Contains(c.String(), f.chainName), f.chainName == "" && c.Enforces() && f.fits(c, port):
 			fit = append(fit, c)
 		}
+	}
+	if len(exact) > 0 {
+		fit = exact
 	}
 	if f.chainName == "" && len(fit) == 0 && !slices.ContainsFunc(set.Chains, func(c manifest.Chain) bool { return c.Enforces() }) {
 		return nil, errors.New("no filter chain of the input has an RBAC filter: no policy is in force there; choose one nonetheless with --chain")
@@ -191,11 +190,11 @@ func (f *subjectFlags) pick(set *manifest.Set, port uint16) (*manifest.Chain, er
 	}
 	var names []string
 	for _, c := range fit {
-		names = append(names, c.Name)
+		names = append(names, fmt.Sprintf("%s (%s)", c, c.Where))
 	}
 	if len(fit) == 0 {
 		for i := range set.Chains {
-			names = append(names, set.Chains[i].Name)
+			names = append(names, set.Chains[i].String())
 		}
 		return nil, fmt.Errorf("no filter chain fits; there are:\n  %s", strings.Join(names, "\n  "))
 	}
