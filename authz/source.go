@@ -17,16 +17,17 @@ type Source struct {
 func (s Source) IsZero() bool { return s == Source{} }
 
 // ParseSource reads the name that istiod gives a policy, ns[<namespace>]-policy[<name>]-rule[<index>]. A CUSTOM policy
-// has istio-ext-authz-<provider>- before it, and -deny-due-to-bad-CUSTOM-action after it when its provider is bad.
+// has istio-ext-authz-<provider>- before it (istio-ext-authz- alone before Istio 1.30), and -deny-due-to-bad-CUSTOM-action
+// after it when its provider is bad.
 func ParseSource(name string) (Source, bool) {
 	var s Source
-	if custom, ok := strings.CutPrefix(name, "istio-ext-authz-"); ok {
+	if custom, ok := strings.CutPrefix(name, "istio-ext-authz"); ok && strings.HasPrefix(custom, "-") {
 		// Neither namespaces nor object names hold brackets, so the last "-ns[" is the separator.
 		at := strings.LastIndex(custom, "-ns[")
 		if at < 0 {
 			return Source{}, false
 		}
-		s.Provider, name = custom[:at], custom[at+1:]
+		s.Provider, name = strings.TrimPrefix(custom[:at], "-"), custom[at+1:]
 	}
 	name = strings.TrimSuffix(name, "-deny-due-to-bad-CUSTOM-action")
 	rest, ok := strings.CutPrefix(name, "ns[")

@@ -8,6 +8,7 @@ func TestParseSource(t *testing.T) {
 		"ns[shop]-policy[x]-rule[12]":                                             {Namespace: "shop", Name: "x", Rule: 12},
 		"istio-ext-authz-my-provider-ns[shop]-policy[x]-rule[1]":                  {Namespace: "shop", Name: "x", Rule: 1, Provider: "my-provider"},
 		"istio-ext-authz-p-ns[a]-policy[x]-rule[1]-deny-due-to-bad-CUSTOM-action": {Namespace: "a", Name: "x", Rule: 1, Provider: "p"},
+		"istio-ext-authz-ns[shop]-policy[x]-rule[1]":                              {Namespace: "shop", Name: "x", Rule: 1},
 		"ns[a]-policy[x]-rule[1]-deny-due-to-bad-CUSTOM-action":                   {Namespace: "a", Name: "x", Rule: 1},
 	} {
 		if got, ok := ParseSource(name); !ok || got != want {

@@ -109,7 +109,7 @@ func TestDemoReload(t *testing.T) {
 		}
 	}
 	write(strings.Replace(string(b), "methods:", "method:", 1))
-	out.await(t, "policy.yaml, document 1 (AuthorizationPolicy default/allow-get): spec.rules[0].to[0].operation.method: no such field")
+	out.await(t, "document 1, AuthorizationPolicy default/allow-get: spec.rules[0].to[0].operation.method: no such field; did you mean methods?")
 	if got := post(); got != 403 {
 		t.Errorf("POST under a broken file: %d, want 403 as before", got)
 	}

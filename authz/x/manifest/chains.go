@@ -92,11 +92,14 @@ func (f *Filter) provider() string {
 	}
 	for name := range rules.GetPolicies() {
 		if s, ok := authz.ParseSource(name); ok {
-			return s.Provider
+			return cmp.Or(s.Provider, unnamed)
 		}
 	}
 	return ""
 }
+
+// unnamed is the provider of rules of istiod before 1.30, which do not tell its name.
+const unnamed = "(not named)"
 
 // isEnvoyConfig tells a config_dump, a discovery response, a listener or a list of listeners.
 func isEnvoyConfig(n *node) bool {

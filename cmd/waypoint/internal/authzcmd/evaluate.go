@@ -175,6 +175,11 @@ func (s *subject) fill(out *result, x *authz.ChainExplanation) {
 	}
 	if c := v.Custom; c != nil {
 		out.Custom = s.ref(c.Policy, c.Source, "CUSTOM")
+		for _, stage := range x.Stages { // rules of istiod before 1.30 do not name the provider; the stage may
+			if out.Custom.Provider == "" && stage.Provider != "" && stage.Shadow != nil && stage.Shadow.Decision.Policy == c.Policy {
+				out.Custom.Provider = stage.Provider
+			}
+		}
 	}
 	if a := v.Audit; a != nil {
 		out.Audit = s.ref(a.Policy, a.Source, "AUDIT")

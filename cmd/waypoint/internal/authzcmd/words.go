@@ -164,7 +164,7 @@ func got(name, text string) string {
 		return "none (a client without identity)"
 	case name == "filter state "+authz.PeerPrincipal:
 		return strings.Replace(text, `"`+spiffe, `"`, 1)
-	case text == "absent" || text == "unknown":
+	case text == "absent", text == "unknown", text == `""` && (attribute(name) == "host" || attribute(name) == "SNI"):
 		return "none"
 	}
 	return text
