@@ -34,6 +34,14 @@ type Metadata interface {
 	Lookup(source MetadataSource, namespace string, path []string) *structpb.Value
 }
 
+// MetadataNamespaces is a [Metadata] whose namespaces can be gone through, for logs that send all of them.
+type MetadataNamespaces interface {
+	Metadata
+	// Namespaces calls yield with each namespace of the request's own metadata until yield returns false. The structs are not to be
+	// changed, nor kept.
+	Namespaces(yield func(namespace string, s *structpb.Struct) bool)
+}
+
 // FilterState gives read access to the named objects that filters left for each other. The peers (downstream_peer_obj …)
 // need not be in it: the formats take them from the Record.
 type FilterState interface {

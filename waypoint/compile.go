@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"runtime/debug"
+	"sync"
 	"time"
 
 	"github.com/gowaypoint/gowaypoint/telemetry/accesslog"
@@ -35,7 +36,7 @@ func (s *Server) compilerOptions() config.Options {
 			return route.Compile(rc, ro)
 		},
 		AccessLog: func(list []*accesslogv3.AccessLog) ([]filter.AccessLog, []string, error) {
-			logs, notes, err := accesslog.Compile(list, s.files, o)
+			logs, notes, err := accesslog.Compile(list, accesslog.Outputs{Files: s.files, Services: s.logs}, o)
 			if err != nil || logs.Empty() {
 				return nil, notes, err
 			}
@@ -63,6 +64,16 @@ func (s *Server) tracingOptions() tracing.Options {
 	return tracing.Options{
 		Dial: s.collector, ServiceName: s.cfg.Node.GetCluster(), NodeID: s.cfg.Node.GetId(), Zone: s.cfg.Node.GetLocality().GetZone(),
 		Format: s.formatOptions(), Log: s.log,
+	}
+}
+
+func (s *Server) logServiceOptions() accesslog.ServiceOptions {
+	return accesslog.ServiceOptions{
+		Dial: func(cluster string) (accesslog.Dialer, error) {
+			dial, err := s.collector(cluster)
+			return accesslog.Dialer(dial), err
+		},
+		Node: s.cfg.Node, Log: s.log,
 	}
 }
 
@@ -104,9 +115,12 @@ func windowBudget(configured int64) int64 {
 
 func (s *Server) now() time.Time { return time.Now() }
 
-// closeTracing lets exporters send what they have, for a moment.
-func (s *Server) closeTracing() {
+// closeExporters lets exporters send what they have, for a moment.
+func (s *Server) closeExporters() {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 	defer cancel()
-	s.tracing.Close(ctx)
+	var wg sync.WaitGroup
+	wg.Go(func() { s.tracing.Close(ctx) })
+	wg.Go(func() { s.logs.Close(ctx) })
+	wg.Wait()
 }

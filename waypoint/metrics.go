@@ -20,6 +20,7 @@ type collector struct {
 	hboneConns, hboneActive, hboneFailed, hboneStreams              *prometheus.Desc
 	windowLimit, windowGrown, windowQueued, tunnelConns             *prometheus.Desc
 	logDropped, logErrors, spansSent, spansDropped, spansFailed     *prometheus.Desc
+	entriesSent, entriesDropped, entriesFailed                      *prometheus.Desc
 	xdsBytes, xdsConnected, xdsFailures                             *prometheus.Desc
 }
 
@@ -59,6 +60,9 @@ func newCollector(s *Server) *collector {
 		logDropped:     d("access_log_dropped_total", "Lines dropped because the log's reader was too slow."),
 		logErrors:      d("access_log_errors_total", "Writes to access logs that failed."),
 		spansSent:      d("spans_sent_total", "Spans that a collector took."),
+		entriesSent:    d("access_log_entries_sent_total", "Entries handed to log services (gRPC ALS, OpenTelemetry)."),
+		entriesDropped: d("access_log_entries_dropped_total", "Entries dropped because too many were waiting for a log service."),
+		entriesFailed:  d("access_log_entries_failed_total", "Entries that a log service did not take."),
 		spansDropped:   d("spans_dropped_total", "Spans dropped because the queue was full."),
 		spansFailed:    d("spans_failed_total", "Spans that no collector took."),
 		xdsBytes:       d("xds_received_bytes_total", "Bytes of configuration received from istiod."),
@@ -120,6 +124,10 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 
 	counter(c.logDropped, s.files.Dropped())
 	counter(c.logErrors, s.files.WriteErrors())
+	entries := s.logs.Counts()
+	counter(c.entriesSent, entries.Sent)
+	counter(c.entriesDropped, entries.Dropped)
+	counter(c.entriesFailed, entries.Failed)
 	spans := s.tracing.Counts()
 	counter(c.spansSent, spans.Sent)
 	counter(c.spansDropped, spans.Dropped)

@@ -83,6 +83,7 @@ type Server struct {
 	registry *metrics.Registry
 	cel      *cel.Env
 	files    *accesslog.Files
+	logs     *accesslog.Services
 	tracing  *tracing.Provider
 	budget   *h2.Budget
 	ports    ports
@@ -123,6 +124,7 @@ func New(cfg Config) (*Server, error) {
 		ClientTLS: s.contexts.client, Dialer: cfg.Dialer, Logger: cfg.Logger, H2: h2.Options{Budget: s.budget, Logger: cfg.Logger},
 	})
 	s.files = accesslog.NewFiles(accesslog.FileOptions{})
+	s.logs = accesslog.NewServices(s.logServiceOptions())
 	s.tracing = tracing.NewProvider(s.tracingOptions())
 	s.exchange = &exchange.Env{
 		Clusters: s.clusters, Peer: s.peers.byAddr, RequestID: tracing.NewRequestID, Logger: cfg.Logger,
@@ -171,8 +173,8 @@ func (s *Server) Run(ctx context.Context) error {
 	stop()
 	s.ports.close()
 	wg.Wait()
+	s.closeExporters() // through clusters
 	s.clusters.Close()
-	s.closeTracing()
 	s.files.Close()
 	if s.cfg.Secrets == nil {
 		s.secrets.Close()

@@ -7,7 +7,11 @@ import (
 	accesslogv3 "github.com/envoyproxy/go-control-plane/envoy/config/accesslog/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	filev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/access_loggers/file/v3"
+	grpcv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/access_loggers/grpc/v3"
+	otelv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/access_loggers/open_telemetry/v3"
 	streamv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/access_loggers/stream/v3"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/structpb"
 
 	"github.com/gowaypoint/gowaypoint/telemetry"
@@ -27,14 +31,25 @@ type Logs struct{ entries []entry }
 
 type entry struct {
 	filter filter // nil: everything
-	line   format.Line
-	file   *File
+	to     sink
+}
+
+// sink takes records. It keeps nothing of them and does not block.
+type sink interface {
+	log(r *telemetry.Record)
+}
+
+// Outputs is where a process logs to.
+type Outputs struct {
+	Files *Files
+	// Services is nil where there are none: a logger to one is then an error.
+	Services *Services
 }
 
 // Compile translates a list of access_log entries. unhonoured names the fields whose effect is missing, each beginning with
 // its place in the list. The error is for what Envoy too would refuse: a malformed format, an operator that nobody knows, a
 // file that cannot be opened.
-func Compile(list []*accesslogv3.AccessLog, files *Files, o format.Options) (logs *Logs, unhonoured []string, err error) {
+func Compile(list []*accesslogv3.AccessLog, out Outputs, o format.Options) (logs *Logs, unhonoured []string, err error) {
 	logs = &Logs{}
 	if o.CEL == nil {
 		o.CEL = cel.NewEnv(nil)
@@ -44,53 +59,87 @@ func Compile(list []*accesslogv3.AccessLog, files *Files, o format.Options) (log
 		report := func(f string, args ...any) { unhonoured = append(unhonoured, where+": "+fmt.Sprintf(f, args...)) }
 		o.Report = func(note string) { report("log_format: %s", note) }
 
-		line, path, err := sink(l, o)
-		if err != nil {
+		e := entry{}
+		if e.to, err = compileSink(l, out, o, report); err != nil {
 			return nil, unhonoured, fmt.Errorf("%s: %w", where, err)
 		}
-		if line == nil {
+		if e.to == nil {
 			report("loggers of type %s are not supported; nothing is logged there", l.GetTypedConfig().GetTypeUrl())
 			continue
 		}
-		e := entry{line: line}
 		if e.filter, err = compileFilter(l.GetFilter(), filterOptions{o.CEL, report}); err != nil {
 			return nil, unhonoured, fmt.Errorf("%s: filter: %w", where, err)
-		}
-		if e.file, err = files.Open(path); err != nil {
-			return nil, unhonoured, fmt.Errorf("%s: path: %w", where, err)
 		}
 		logs.entries = append(logs.entries, e)
 	}
 	return logs, unhonoured, nil
 }
 
-// sink reads the logger itself. line is nil for a type that is not supported.
-func sink(l *accesslogv3.AccessLog, o format.Options) (line format.Line, path string, err error) {
+// compileSink reads the logger itself; nil for a type that is not supported.
+func compileSink(l *accesslogv3.AccessLog, out Outputs, o format.Options, report func(string, ...any)) (sink, error) {
 	config := l.GetTypedConfig()
+	read := func(m proto.Message) bool { return config.MessageIs(m) }
+	file, stdout, stderr := &filev3.FileAccessLog{}, &streamv3.StdoutAccessLog{}, &streamv3.StderrAccessLog{}
+	http, tcp, otel := &grpcv3.HttpGrpcAccessLogConfig{}, &grpcv3.TcpGrpcAccessLogConfig{}, &otelv3.OpenTelemetryAccessLogConfig{}
 	switch {
-	case config.MessageIs((*filev3.FileAccessLog)(nil)):
-		c := &filev3.FileAccessLog{}
-		if err = config.UnmarshalTo(c); err != nil {
-			return nil, "", err
-		}
-		line, err = fileFormat(c, o)
-		return line, c.GetPath(), err
-	case config.MessageIs((*streamv3.StdoutAccessLog)(nil)):
-		c := &streamv3.StdoutAccessLog{}
-		if err = config.UnmarshalTo(c); err != nil {
-			return nil, "", err
-		}
-		line, err = logFormat(c.GetLogFormat(), o)
-		return line, "/dev/stdout", err
-	case config.MessageIs((*streamv3.StderrAccessLog)(nil)):
-		c := &streamv3.StderrAccessLog{}
-		if err = config.UnmarshalTo(c); err != nil {
-			return nil, "", err
-		}
-		line, err = logFormat(c.GetLogFormat(), o)
-		return line, "/dev/stderr", err
+	case read(file):
+		return unpacked(config, file, func() (sink, error) {
+			line, err := fileFormat(file, o)
+			return fileSink(out.Files, file.GetPath(), line, err)
+		})
+	case read(stdout):
+		return unpacked(config, stdout, func() (sink, error) {
+			line, err := logFormat(stdout.GetLogFormat(), o)
+			return fileSink(out.Files, "/dev/stdout", line, err)
+		})
+	case read(stderr):
+		return unpacked(config, stderr, func() (sink, error) {
+			line, err := logFormat(stderr.GetLogFormat(), o)
+			return fileSink(out.Files, "/dev/stderr", line, err)
+		})
+	case read(http):
+		return unpacked(config, http, func() (sink, error) { return out.Services.als(http, false, report) })
+	case read(tcp):
+		return unpacked(config, tcp, func() (sink, error) {
+			return out.Services.als(&grpcv3.HttpGrpcAccessLogConfig{CommonConfig: tcp.GetCommonConfig()}, true, report)
+		})
+	case read(otel):
+		return unpacked(config, otel, func() (sink, error) { return out.Services.otlp(otel, o, report) })
 	}
-	return nil, "", nil
+	return nil, nil
+}
+
+func unpacked(config *anypb.Any, m proto.Message, compile func() (sink, error)) (sink, error) {
+	if err := config.UnmarshalTo(m); err != nil {
+		return nil, err
+	}
+	return compile()
+}
+
+// lines writes to a file.
+type lines struct {
+	line format.Line
+	file *File
+}
+
+func fileSink(files *Files, path string, line format.Line, err error) (sink, error) {
+	if err != nil {
+		return nil, err
+	}
+	file, err := files.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("path: %w", err)
+	}
+	return &lines{line, file}, nil
+}
+
+func (l *lines) log(r *telemetry.Record) {
+	b := buffers.Get().(*[]byte)
+	*b = l.line.Append((*b)[:0], r)
+	l.file.write(*b)
+	if cap(*b) <= 64<<10 { // do not keep the odd giant
+		buffers.Put(b)
+	}
 }
 
 // fileFormat reads log_format or one of its three predecessors. The oldest JSON form (json_format) prints numbers as numbers
@@ -134,12 +183,7 @@ func (l *Logs) Log(r *telemetry.Record) {
 		if e.filter != nil && !e.filter(r) {
 			continue
 		}
-		b := buffers.Get().(*[]byte)
-		*b = e.line.Append((*b)[:0], r)
-		e.file.write(*b)
-		if cap(*b) <= 64<<10 { // do not keep the odd giant
-			buffers.Put(b)
-		}
+		e.to.log(r)
 	}
 }
 

@@ -13,7 +13,7 @@ import (
 
 	accesslogv3 "github.com/envoyproxy/go-control-plane/envoy/config/accesslog/v3"
 	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/access_loggers/file/v3"
-	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/access_loggers/grpc/v3"
+	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/access_loggers/fluentd/v3"
 	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/access_loggers/stream/v3"
 	"google.golang.org/protobuf/encoding/protojson"
 
@@ -55,7 +55,7 @@ func logged(t *testing.T, filter string, records ...telemetry.Record) (paths str
 	if filter != "" {
 		filter = `"filter":` + filter + `,`
 	}
-	logs, unhonoured, err := Compile([]*accesslogv3.AccessLog{parse(t, fileLog("/dev/stdout", filter))}, files, format.Options{})
+	logs, unhonoured, err := Compile([]*accesslogv3.AccessLog{parse(t, fileLog("/dev/stdout", filter))}, Outputs{Files: files}, format.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -144,14 +144,14 @@ func TestRefusedAndReported(t *testing.T) {
 		{fileLog("/dev/stdout", `"filter":{"response_flag_filter":{"flags":["XX"]}},`), "response_flag_filter.flags"},
 		{fileLog("/dev/stdout", `"filter":{"header_filter":{"header":{"name":"a","string_match":{"safe_regex":{"regex":"("}}}}},`), `header_filter "a"`},
 	} {
-		if _, _, err := Compile([]*accesslogv3.AccessLog{parse(t, c.log)}, files, format.Options{}); err == nil || !strings.Contains(err.Error(), c.want) {
+		if _, _, err := Compile([]*accesslogv3.AccessLog{parse(t, c.log)}, Outputs{Files: files}, format.Options{}); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("error is %v, want %q in it", err, c.want)
 		}
 	}
-	als := `{"name":"envoy.access_loggers.http_grpc","typed_config":{"@type":"type.googleapis.com/envoy.extensions.access_loggers.grpc.v3.HttpGrpcAccessLogConfig"}}`
+	fluentd := `{"name":"envoy.access_loggers.fluentd","typed_config":{"@type":"type.googleapis.com/envoy.extensions.access_loggers.fluentd.v3.FluentdAccessLogConfig"}}`
 	cel := strings.Replace(fileLog("/dev/stdout", ""), "RESPONSE_FLAGS", "CEL(request.pth)", 1)
-	logs, unhonoured, err := Compile([]*accesslogv3.AccessLog{parse(t, als), parse(t, cel)}, files, format.Options{})
-	if err != nil || len(unhonoured) != 2 || !strings.Contains(unhonoured[0], "HttpGrpcAccessLogConfig") || !strings.Contains(unhonoured[1], "access_log[1]") || !strings.Contains(unhonoured[1], "%CEL%: the attribute request.pth") {
+	logs, unhonoured, err := Compile([]*accesslogv3.AccessLog{parse(t, fluentd), parse(t, cel)}, Outputs{Files: files}, format.Options{})
+	if err != nil || len(unhonoured) != 2 || !strings.Contains(unhonoured[0], "FluentdAccessLogConfig") || !strings.Contains(unhonoured[1], "access_log[1]") || !strings.Contains(unhonoured[1], "%CEL%: the attribute request.pth") {
 		t.Errorf("reported %q, %v", unhonoured, err)
 	}
 	if logs.Empty() || !(*Logs)(nil).Empty() {
@@ -167,7 +167,7 @@ func TestJSONAndStreams(t *testing.T) {
 	logs, unhonoured, err := Compile([]*accesslogv3.AccessLog{
 		parse(t, `{"name":"a","typed_config":{"@type":"type.googleapis.com/envoy.extensions.access_loggers.stream.v3.StdoutAccessLog","log_format":{"json_format":{"code":"%RESPONSE_CODE%","path":"%REQ(:PATH)%"}}}}`),
 		parse(t, `{"name":"b","typed_config":{"@type":"type.googleapis.com/envoy.extensions.access_loggers.stream.v3.StderrAccessLog"}}`),
-	}, files, format.Options{})
+	}, Outputs{Files: files}, format.Options{})
 	if err != nil || len(unhonoured) > 0 {
 		t.Fatal(err, unhonoured)
 	}
@@ -187,7 +187,7 @@ func TestFile(t *testing.T) {
 	files := NewFiles(FileOptions{FlushInterval: 10 * time.Millisecond})
 	var all []*Logs
 	for range 2 {
-		logs, _, err := Compile([]*accesslogv3.AccessLog{parse(t, fileLog(path, ""))}, files, format.Options{})
+		logs, _, err := Compile([]*accesslogv3.AccessLog{parse(t, fileLog(path, ""))}, Outputs{Files: files}, format.Options{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -228,7 +228,7 @@ func TestStalledReaderDoesNotBlock(t *testing.T) {
 		t.Fatal(err)
 	}
 	files := NewFiles(FileOptions{Stdout: w, Buffer: 128 << 10, FlushInterval: 5 * time.Millisecond})
-	logs, _, err := Compile([]*accesslogv3.AccessLog{parse(t, fileLog("/dev/stdout", ""))}, files, format.Options{})
+	logs, _, err := Compile([]*accesslogv3.AccessLog{parse(t, fileLog("/dev/stdout", ""))}, Outputs{Files: files}, format.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -259,7 +259,7 @@ func TestStalledReaderDoesNotBlock(t *testing.T) {
 func TestLogDoesNotAllocate(t *testing.T) {
 	files := NewFiles(FileOptions{Stdout: io.Discard, FlushInterval: time.Hour})
 	defer files.Close()
-	logs, _, err := Compile([]*accesslogv3.AccessLog{parse(t, fileLog("/dev/stdout", ""))}, files, format.Options{})
+	logs, _, err := Compile([]*accesslogv3.AccessLog{parse(t, fileLog("/dev/stdout", ""))}, Outputs{Files: files}, format.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

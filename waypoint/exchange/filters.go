@@ -83,6 +83,11 @@ func (m *metadata) Lookup(source telemetry.MetadataSource, namespace string, pat
 	return filter.Walk(s, path)
 }
 
+// Namespaces implements telemetry.MetadataNamespaces.
+func (m *metadata) Namespaces(yield func(string, *structpb.Struct) bool) {
+	m.x.Metadata.Namespaces(yield)
+}
+
 // joined is a head as access logs see it: several lines of one name are one value, as in Envoy's.
 type joined message.Head
 

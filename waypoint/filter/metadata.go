@@ -80,6 +80,15 @@ func (m *Metadata) Lookup(source telemetry.MetadataSource, namespace string, pat
 	return m.Get(namespace, path...)
 }
 
+// Namespaces implements telemetry.MetadataNamespaces.
+func (m *Metadata) Namespaces(yield func(namespace string, s *structpb.Struct) bool) {
+	for name, s := range m.byNamespace {
+		if len(s.Fields) > 0 && !yield(name, s) {
+			return
+		}
+	}
+}
+
 // Walk follows path through nested structs; nil means absent.
 func Walk(s *structpb.Struct, path []string) *structpb.Value {
 	v := structpb.NewStructValue(s)
