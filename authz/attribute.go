@@ -38,10 +38,10 @@ const (
 	accountMark   = "/sa/"
 )
 
-// maxAttributes bounds the attributes that a set's indexes look up, and with it what a decision keeps on the stack. An attribute
-// that comes after the sixteen most frequent ones is left to the plain evaluator: istiod's policies know fewer, headers and
-// claims apart.
-const maxAttributes = 16
+// maxAttributes bounds the attributes that a set's indexes look up, and so what a cache has room for: 4 KiB. Policies about others,
+// than the 64 that are asked about most often, are left to the plain evaluator. Istio's own attributes are a dozen; the rest are
+// headers and claims.
+const maxAttributes = 64
 
 // values are what an attribute is in one request. There may be many: lines of a header, names of a certificate, elements of a
 // claim.

@@ -7,8 +7,8 @@ import (
 	"unsafe"
 )
 
-// When an index pays, by BenchmarkCrossover: a lookup costs as much as trying a few policies, so a set of fewer is tried in turn, as
-// is a group that a lookup has led to. An alternative of an Or is cheaper to try than a policy. See "How a large set is decided".
+// When an index pays, as BenchmarkCrossover shows: a lookup costs as much as trying a few policies, so a set of fewer is tried in
+// turn, as is a group that a lookup has led to. An alternative of an Or is cheaper to try than a policy.
 const (
 	minPolicies = 6
 	minParts    = 10

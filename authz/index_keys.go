@@ -262,7 +262,7 @@ func (x *keyReader) key(a attribute, test keyTest, text string) []condition {
 	n, ok := x.known[id]
 	if !ok {
 		if len(x.attributes) > 1<<15 {
-			return nil // it would not be among the sixteen
+			return nil // more than are looked up by far
 		}
 		n = uint16(len(x.attributes))
 		x.known[id] = n

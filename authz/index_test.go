@@ -295,6 +295,37 @@ func TestLongTextsInAnyCase(t *testing.T) {
 	}
 }
 
+// Policies about more attributes than are looked up are still found, and in their order.
+func TestManyAttributes(t *testing.T) {
+	var policies []Policy
+	headers := mapHeaders{}
+	for i := range 3 * maxAttributes {
+		name := fmt.Sprintf("x-%03d", i)
+		for value := range 1 + i%3 {
+			policies = append(policies, Policy{
+				fmt.Sprintf("p%03d-%d", i, value), []Clause{&Header{Name: name, Pattern: Exact(fmt.Sprint(value))}}, []Clause{Always{}},
+			})
+		}
+		headers[name] = []string{"9"}
+	}
+	s := compiled(Allow, policies...)
+	if len(s.attributes) != maxAttributes {
+		t.Errorf("%d attributes are looked up", len(s.attributes))
+	}
+	for _, p := range policies {
+		h := p.Permissions[0].(*Header)
+		headers[h.Name] = []string{h.Pattern.text}
+		r := &Request{HTTP: true, Headers: headers}
+		if d := s.Decide(r); d.Policy != p.Name {
+			t.Errorf("decided by %q, not %q", d.Policy, p.Name)
+		}
+		if problem := differs(s, r); problem != "" {
+			t.Error(problem)
+		}
+		headers[h.Name] = []string{"9"}
+	}
+}
+
 // choices is randomness that a fuzzer steers: its bytes first, then a sequence that they begin.
 type choices struct {
 	bytes []byte
