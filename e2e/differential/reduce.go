@@ -49,7 +49,39 @@ func firstFailure(ctx context.Context, e *reference.Envoy, c *pair.Conn, candida
 }
 
 // Fixture tells of the failure in a form that can be pasted into authz/rbac's fixtures.
-func (f *Failure) Fixture(e *reference.Envoy) string {
-	view, _ := f.Request.View(f.Conn, e.Port(f.Conn.Listener))
+// listenPort is the port of the connection's listener.
+func (f *Failure) Fixture(listenPort uint16) string {
+	view, _ := f.Request.View(f.Conn, listenPort)
 	return fixture(f.Set, f.Request, view)
+}
+
+// ShrinkTCP is Shrink for a TCP session. It starts an Envoy for each round.
+func (f *Failure) ShrinkTCP(ctx context.Context) error {
+	p, err := shrink.Shrink(shrink.Pair{Set: f.Set, Request: f.Request}, setsPerLoad, func(candidates []shrink.Pair) (int, error) {
+		var sets []*pair.Set
+		var sessions []reference.Session
+		for i, p := range candidates {
+			sets = append(sets, p.Set)
+			sessions = append(sessions, reference.Session{Set: i, Conn: f.Conn, Request: p.Request})
+		}
+		answers, err := reference.TCP(ctx, sets, sessions)
+		if err != nil {
+			return -1, err
+		}
+		for i, p := range candidates {
+			compiled, err := p.Set.Compile()
+			if err != nil {
+				return -1, err
+			}
+			r := newReport()
+			view, _ := p.Request.View(f.Conn, 0)
+			if r.compare(p.Set, compiled, p.Request, f.Conn, view, answers[i]); len(r.Failures) > 0 {
+				f.What = r.Failures[0].What
+				return i, nil
+			}
+		}
+		return -1, nil
+	})
+	f.Set, f.Request = p.Set, p.Request
+	return err
 }

@@ -3,10 +3,12 @@ package differential
 import (
 	"context"
 	"fmt"
+	"strings"
 	"sync"
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/gowaypoint/gowaypoint/authz"
 	"github.com/gowaypoint/gowaypoint/e2e/differential/gen"
 	"github.com/gowaypoint/gowaypoint/e2e/differential/oracle"
 	"github.com/gowaypoint/gowaypoint/e2e/differential/pair"
@@ -70,6 +72,35 @@ func HTTP(ctx context.Context, e *reference.Envoy, seed uint64, pairs int) (*Rep
 	return r, nil
 }
 
+// TCP compares TCP sessions with network filters, at least as many as asked for.
+func TCP(ctx context.Context, seed uint64, pairs int) (*Report, error) {
+	r := newReport()
+	for load := uint64(0); r.Pairs < pairs && r.Failed < keep; load++ {
+		sets, compiled, err := makeSets(^seed, load, true)
+		if err != nil {
+			return r, err
+		}
+		w := gen.New(^seed, ^load)
+		var sessions []reference.Session
+		perSet := min(requestsPerSet, (pairs-r.Pairs)/setsPerLoad+1)
+		for i, s := range sets {
+			for _, request := range w.Requests(s, perSet) {
+				sessions = append(sessions, reference.Session{Set: i, Conn: w.Conn(nil), Request: request})
+			}
+		}
+		answers, err := reference.TCP(ctx, sets, sessions)
+		if err != nil {
+			return r, fmt.Errorf("seed %d, load %d: %w", seed, load, err)
+		}
+		r.Sets += len(sets)
+		for i, s := range sessions {
+			view, _ := s.Request.View(s.Conn, 0)
+			r.compare(sets[s.Set], compiled[s.Set], s.Request, s.Conn, view, answers[i])
+		}
+	}
+	return r, nil
+}
+
 // makeSets makes the sets of one load: half of them by each generator.
 func makeSets(seed, load uint64, network bool) ([]*pair.Set, []*pair.Compiled, error) {
 	var sets []*pair.Set
@@ -125,13 +156,7 @@ func (r *Report) ask(ctx context.Context, e *reference.Envoy, seed, load uint64,
 
 // check compares one pair.
 func (r *Report) check(c *pair.Conn, port uint16, s *pair.Set, compiled *pair.Compiled, request *pair.Request, reply *reference.Reply) {
-	fail := func(what string) {
-		r.count(func() {
-			if r.Failed++; len(r.Failures) < keep && (len(r.Failures) == 0 || r.Failures[len(r.Failures)-1].Set != s) {
-				r.Failures = append(r.Failures, Failure{s, request, c, what})
-			}
-		})
-	}
+	fail := func(what string) { r.fail(s, request, c, what) }
 	view, ok := request.View(c, port)
 	if why := reply.Malformed(); why != "" {
 		r.count(func() { r.Malformed[why]++ })
@@ -150,9 +175,16 @@ func (r *Report) check(c *pair.Conn, port uint16, s *pair.Set, compiled *pair.Co
 		fail(err.Error())
 		return
 	}
-	because, difference := compare(s, compiled, view, envoy, r.Pairs%8 == 0)
+	r.compare(s, compiled, request, c, view, envoy)
+}
+
+// compare counts a pair of which Envoy's answer is known.
+func (r *Report) compare(s *pair.Set, compiled *pair.Compiled, request *pair.Request, c *pair.Conn, view *authz.Request, envoy pair.Answer) {
+	explain := false
+	r.count(func() { explain = r.Pairs%8 == 0 })
+	because, difference := compare(s, compiled, view, envoy, explain)
 	if difference != "" {
-		fail(difference)
+		r.fail(s, request, c, difference)
 	}
 	r.count(func() {
 		r.Pairs++
@@ -173,8 +205,32 @@ func (r *Report) check(c *pair.Conn, port uint16, s *pair.Set, compiled *pair.Co
 	})
 }
 
+// fail keeps one failure of a set, since they are often the same.
+func (r *Report) fail(s *pair.Set, request *pair.Request, c *pair.Conn, what string) {
+	r.count(func() {
+		if r.Failed++; len(r.Failures) < keep && (len(r.Failures) == 0 || r.Failures[len(r.Failures)-1].Set != s) {
+			r.Failures = append(r.Failures, Failure{s, request, c, what})
+		}
+	})
+}
+
 func (r *Report) count(f func()) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	f()
+}
+
+// String is a few lines for people.
+func (r *Report) String() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%d pairs with %d sets: %d denied, %d with a policy named; %d differ without a reason\n", r.Pairs, r.Sets, r.Denied, r.Named, r.Failed)
+	for e, name := range oracle.Exceptions {
+		if n := r.Explained[e]; n > 0 {
+			fmt.Fprintf(&b, "%8d differ deliberately: %s\n", n, name)
+		}
+	}
+	for why, n := range r.Malformed {
+		fmt.Fprintf(&b, "%8d more requests that Envoy's parser refused: %s\n", n, why)
+	}
+	return b.String()
 }

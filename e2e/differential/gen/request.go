@@ -28,6 +28,8 @@ func (w World) Requests(s *pair.Set, n int) []*pair.Request {
 		r := &pair.Request{HTTP: !s.Network, Principal: w.principalValue(c)}
 		if r.HTTP {
 			w.http(c, r)
+		} else {
+			r.Principal = valid(r.Principal) // it travels as metadata, which is UTF-8
 		}
 		all = append(all, r)
 	}

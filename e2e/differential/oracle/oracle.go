@@ -48,7 +48,9 @@ var Exceptions = map[Exception]string{
 // Decide says what a chain answers, with the exceptions that are given: 0 is Envoy.
 func Decide(s *pair.Set, r *authz.Request, with Exception) pair.Answer {
 	a := pair.Answer{Allowed: true}
+	last := 0
 	for i, f := range s.Filters {
+		last = i
 		out := &a.Filters[i]
 		if f.Shadow != nil {
 			out.ShadowPolicy, out.ShadowResult = engine(f.Shadow, r, with)
@@ -61,12 +63,12 @@ func Decide(s *pair.Set, r *authz.Request, with Exception) pair.Answer {
 			if policy == "" {
 				policy = "none"
 			}
-			*out = pair.FilterAnswer{}
 			a.Allowed, a.Details = false, "rbac_access_denied_matched_policy["+strings.Map(noSpace, policy)+"]"
 			break
 		}
 		out.Policy, out.Result = policy, result
 	}
+	a.Visible(last, s.Network)
 	return a
 }
 

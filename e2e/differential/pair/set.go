@@ -47,12 +47,13 @@ func (s *Set) TCP(i int) *networkv3.RBAC {
 
 // Compiled is a set as authz decides with it.
 type Compiled struct {
-	chain authz.Chain
+	chain   authz.Chain
+	network bool
 }
 
 // Compile makes authz's program of a set, through the front end that the proxy uses.
 func (s *Set) Compile() (*Compiled, error) {
-	c := &Compiled{}
+	c := &Compiled{network: s.Network}
 	for i := range s.Filters {
 		var f *rbac.Filter
 		var err error
@@ -77,18 +78,32 @@ type Answer struct {
 }
 
 // FilterAnswer is the results of one filter. A result is "allowed" or "denied", and "" where there are no rules or the request
-// did not come so far. A policy is "" where none matched. Of the filter that denied there is nothing, because Envoy writes
-// its results only after it has answered; Details tells of it.
+// did not come so far. A policy is "" where none matched. What Envoy does not tell is "" too, see Visible.
 type FilterAnswer struct {
 	Policy, Result             string
 	ShadowPolicy, ShadowResult string
+}
+
+// Visible takes away what Envoy does not tell, of a chain that came as far as the last filter. The network filter writes no
+// result of its rules. The HTTP filter that denies writes its results after it has answered, which is too late for the answer
+// to have them; Details tells of the denial.
+func (a *Answer) Visible(last int, network bool) {
+	if network {
+		for i := range a.Filters {
+			a.Filters[i].Policy, a.Filters[i].Result = "", ""
+		}
+	} else if !a.Allowed {
+		a.Filters[last] = FilterAnswer{}
+	}
 }
 
 // Decide gives authz's answer. It is an error if the chain's verdict is not that of its stages, or an explanation not that of
 // the decision.
 func (c *Compiled) Decide(r *authz.Request, explain bool) (Answer, error) {
 	a := Answer{Allowed: true}
+	last := 0
 	for i, stage := range c.chain {
+		last = i
 		f := &a.Filters[i]
 		if stage.Shadow != nil {
 			d := stage.Shadow.Decide(r)
@@ -99,11 +114,12 @@ func (c *Compiled) Decide(r *authz.Request, explain bool) (Answer, error) {
 		}
 		d := stage.Enforced.Decide(r)
 		if !d.Allowed {
-			a.Allowed, a.Details, *f = false, d.Details, FilterAnswer{}
+			a.Allowed, a.Details = false, d.Details
 			break
 		}
 		f.Policy, f.Result = d.Policy, rbac.Result(d)
 	}
+	a.Visible(last, c.network)
 	v := c.chain.Decide(r)
 	if v.Allowed != a.Allowed || v.Details != a.Details {
 		return a, fmt.Errorf("the chain says %+v, its stages %+v", v.Decision, a)

@@ -83,9 +83,15 @@ func (r *Reply) Answer() (pair.Answer, error) {
 	if err := json.Unmarshal([]byte(text), &fields); err != nil {
 		return a, fmt.Errorf("metadata %q: %w", text, err)
 	}
+	err := fill(&a, fields)
+	return a, err
+}
+
+// fill reads the metadata of the RBAC filters.
+func fill(a *pair.Answer, fields map[string]string) error {
 	for key, value := range fields {
 		if len(key) < 3 || key[0] != 'f' || key[1]-'0' >= pair.MaxFilters {
-			return a, fmt.Errorf("metadata has an unexpected key %q", key)
+			return fmt.Errorf("metadata has an unexpected key %q", key)
 		}
 		f := &a.Filters[key[1]-'0']
 		switch key[3:] {
@@ -98,10 +104,10 @@ func (r *Reply) Answer() (pair.Answer, error) {
 		case "shadow_engine_result":
 			f.ShadowResult = value
 		default:
-			return a, fmt.Errorf("metadata has an unexpected key %q", key)
+			return fmt.Errorf("metadata has an unexpected key %q", key)
 		}
 	}
-	return a, nil
+	return nil
 }
 
 // Unlike tells what Envoy's filters saw otherwise than the view says; "" is nothing.
