@@ -139,7 +139,7 @@ type MetadataIs struct {
 	Filter string   // the namespace, such as envoy.filters.http.jwt_authn
 	Path   []string // keys into nested structs; at least one
 	Value  ValueTest
-	Invert bool // turns the result around, absent values included
+	Invert bool // turns the result around, absent values included; but a connection, which has no route, never matches by RouteMetadata
 }
 
 func (And) clause()              {}

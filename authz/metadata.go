@@ -38,6 +38,9 @@ func (*ValueListHas) valueTest()    {}
 func (ValueAnyOf) valueTest()       {}
 
 func (e *evaluation) metadata(c *MetadataIs, r reading) bool {
+	if c.From == RouteMetadata && !e.request.HTTP {
+		return false // a connection has no route, and Envoy then does not even turn the result around
+	}
 	v := e.metadataValue(c)
 	if c.Invert {
 		return !valueHolds(c.Value, v, r.opposite())

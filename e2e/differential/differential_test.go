@@ -7,8 +7,6 @@ import (
 	"flag"
 	"testing"
 	"time"
-
-	"github.com/gowaypoint/gowaypoint/e2e/differential/reference"
 )
 
 var (
@@ -19,11 +17,7 @@ var (
 func TestHTTP(t *testing.T) {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Hour)
 	defer cancel()
-	e, err := reference.Start(ctx)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer e.Stop()
+	e := shared(t)
 	r, err := HTTP(ctx, e, *seed, *pairs)
 	if err != nil {
 		t.Errorf("%v\n%s", err, e.Log())

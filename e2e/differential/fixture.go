@@ -80,8 +80,8 @@ func asJSON(m proto.Message) string {
 
 func asYAML(m proto.Message) string {
 	b, err := yaml.JSONToYAML([]byte(asJSON(m)))
-	if err != nil {
-		return err.Error()
+	if err != nil { // YAML does not take every character
+		return asJSON(m) + "\n"
 	}
 	return string(b)
 }

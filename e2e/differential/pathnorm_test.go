@@ -21,11 +21,7 @@ var modes = map[string]string{"none": "NONE", "base": "BASE", "merge": "MERGE_SL
 // TestPathNormalization asks Envoy for the path that its filters see, in all modes of Istio, and holds authz/pathnorm against it.
 func TestPathNormalization(t *testing.T) {
 	ctx := context.Background()
-	e, err := reference.Start(ctx)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer e.Stop()
+	e := shared(t)
 	nothing := &pair.Set{Filters: []pair.Filter{{Rules: &rbacv3.RBAC{Action: rbacv3.RBAC_DENY}}}}
 	if err := e.Load(ctx, []*pair.Set{nothing}); err != nil {
 		t.Fatal(err)

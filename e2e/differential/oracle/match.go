@@ -151,6 +151,9 @@ func (w *world) filterState(m *matcherv3.FilterStateMatcher, certain bool) bool 
 }
 
 func (w *world) metadata(m *matcherv3.MetadataMatcher, from authz.MetadataSource) bool {
+	if from == authz.RouteMetadata && !w.HTTP {
+		return false // no route: not even inverted
+	}
 	var v *structpb.Value
 	if w.Metadata != nil {
 		fields := w.Metadata.Metadata(from, m.GetFilter()).GetFields()

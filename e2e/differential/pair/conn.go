@@ -17,6 +17,8 @@ type Listener struct {
 	// UseRemoteAddress is use_remote_address: the peer is the client, but for trusted hops.
 	UseRemoteAddress bool
 	TLS              bool
+	// Pipe is a Unix socket: then no address of the connection is known.
+	Pipe bool
 }
 
 // Listeners are the HTTP listeners of the reference. Istio's waypoints have BASE and trust nobody (use_remote_address is
@@ -28,12 +30,14 @@ var Listeners = []Listener{
 	{Name: "decode", Mode: pathnorm.DecodeAndMergeSlashes, UseRemoteAddress: true, TrustedHops: 1},
 	{Name: "hops", Mode: pathnorm.Base, TrustedHops: 1},
 	{Name: "tls", Mode: pathnorm.Base, TLS: true},
+	{Name: "pipe", Mode: pathnorm.Base, UseRemoteAddress: true, Pipe: true},
 }
 
 // Conn is a connection to one of the Listeners, or to the TCP listener.
 type Conn struct {
 	Listener *Listener // nil: TCP
-	// Source and Destination are the addresses of the socket, on the loopback; the destination's port is the listener's.
+	// Source and Destination are the addresses of the socket, on the loopback; the destination's port is the listener's. A Unix
+	// socket has none.
 	Source, Destination netip.Addr
 	// ProxySource and ProxyDestination are what a PROXY header (version 2) says, both or neither.
 	ProxySource, ProxyDestination netip.AddrPort

@@ -105,6 +105,9 @@ func (r *Request) View(c *Conn, listenPort uint16) (view *authz.Request, ok bool
 	path, _, ok := pathnorm.Normalize(pathnorm.StripFragment(r.Target), c.Listener.Mode)
 	v.HTTP, v.Method, v.Scheme, v.Authority, v.Path = true, r.Method, "http", r.Host, path
 	v.Headers, v.Metadata = (*headers)(r), (*metadata)(r)
+	if c.Listener.Pipe {
+		v.Destination = netip.AddrPort{} // not even the port
+	}
 	if c.Listener.TLS {
 		v.Scheme, v.Peer = "https", c.Client
 	}

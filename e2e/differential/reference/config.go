@@ -3,6 +3,7 @@ package reference
 import (
 	"encoding/json"
 	"fmt"
+	"path/filepath"
 
 	"github.com/gowaypoint/gowaypoint/authz"
 	"github.com/gowaypoint/gowaypoint/e2e/differential/pair"
@@ -48,12 +49,12 @@ func header(name, value string) object {
 	return object{"header": object{"key": name, "value": value}}
 }
 
-// bootstrap is the configuration but for the sets. The listeners of pair.Listeners get ports of the system's choice, on all
+// bootstrap is the configuration but for the sets. dir has the certificates, and gets the Unix socket. The listeners of pair.Listeners get ports of the system's choice, on all
 // addresses of both families.
-func bootstrap(routes, certificates string) ([]byte, error) {
+func bootstrap(routes, dir string) ([]byte, error) {
 	var listeners list
 	for i := range pair.Listeners {
-		listeners = append(listeners, httpListener(&pair.Listeners[i], routes, certificates))
+		listeners = append(listeners, httpListener(&pair.Listeners[i], routes, dir))
 	}
 	return json.Marshal(object{
 		"node": object{"id": "reference", "cluster": "differential"},
@@ -70,18 +71,23 @@ func anyAddress() object {
 	return object{"socket_address": object{"address": "::", "ipv4_compat": true, "port_value": 0}}
 }
 
-func httpListener(l *pair.Listener, routes, certificates string) object {
+func httpListener(l *pair.Listener, routes, dir string) object {
 	chain := object{"filters": list{typed("envoy.filters.network.http_connection_manager",
 		"envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager", manager(l, routes))}}
+	address := anyAddress()
 	var listenerFilters list
-	if l.TLS {
+	if l.Pipe {
+		address = object{"pipe": object{"path": pipePath(dir, l)}}
+	} else if l.TLS {
 		listenerFilters = list{typed("envoy.filters.listener.tls_inspector", "envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector", nil)}
-		chain["transport_socket"] = transportSocket(certificates)
+		chain["transport_socket"] = transportSocket(dir)
 	} else {
 		listenerFilters = list{proxyProtocol(nil)}
 	}
-	return object{"name": l.Name, "address": anyAddress(), "listener_filters": listenerFilters, "filter_chains": list{chain}}
+	return object{"name": l.Name, "address": address, "listener_filters": listenerFilters, "filter_chains": list{chain}}
 }
+
+func pipePath(dir string, l *pair.Listener) string { return filepath.Join(dir, l.Name+".sock") }
 
 func proxyProtocol(rules list) object {
 	return typed("envoy.filters.listener.proxy_protocol", "envoy.extensions.filters.listener.proxy_protocol.v3.ProxyProtocol",

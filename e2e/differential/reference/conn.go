@@ -28,8 +28,13 @@ type Conn struct {
 
 // Dial opens a connection from the addresses that c names, with its PROXY header or TLS handshake.
 func (e *Envoy) Dial(ctx context.Context, c *pair.Conn) (*Conn, error) {
-	d := net.Dialer{LocalAddr: net.TCPAddrFromAddrPort(netip.AddrPortFrom(c.Source, 0)), Timeout: timeout}
-	raw, err := d.DialContext(ctx, "tcp", netip.AddrPortFrom(c.Destination, e.Port(c.Listener)).String())
+	d := net.Dialer{Timeout: timeout}
+	network, address := "unix", pipePath(e.dir, c.Listener)
+	if !c.Listener.Pipe {
+		d.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(c.Source, 0))
+		network, address = "tcp", netip.AddrPortFrom(c.Destination, e.Port(c.Listener)).String()
+	}
+	raw, err := d.DialContext(ctx, network, address)
 	if err != nil {
 		return nil, err
 	}

@@ -57,6 +57,9 @@ func Start(ctx context.Context) (e *Envoy, err error) {
 		return nil, err
 	}
 	for i := range pair.Listeners {
+		if pair.Listeners[i].Pipe {
+			continue
+		}
 		if err := e.lookUp(ctx, pair.Listeners[i].Name); err != nil {
 			return nil, err
 		}

@@ -122,6 +122,9 @@ func (r *Reply) Unlike(v *authz.Request) string {
 	check("authority", r.headers[hostHeader], ">"+v.Authority)
 	check("method", r.headers[methodHeader], ">"+v.Method)
 	check("scheme", r.headers[schemeHeader], ">"+v.Scheme)
+	if !v.DirectRemoteIP.IsValid() {
+		return strings.Join(diffs, "; ") // a Unix socket, which Envoy names by its path
+	}
 	parts := strings.Split(r.headers[addressesEcho], "|")
 	if len(parts) != 4 {
 		return fmt.Sprintf("addresses: %q", r.headers[addressesEcho])
