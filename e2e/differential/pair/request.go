@@ -85,7 +85,7 @@ func (r *Request) AppendWire(b []byte, set string) []byte {
 
 // encode writes a value as the filter header_to_metadata reads it.
 func encode(v *structpb.Value) string {
-	b, err := proto.Marshal(v)
+	b, err := proto.MarshalOptions{Deterministic: true}.Marshal(v)
 	if err != nil {
 		panic(err) // a value without a kind, which the generators do not make
 	}
