@@ -19,7 +19,8 @@
 //   - The output equals that of istiod's own builder: byte for byte, once keys of maps are sorted. Differences between
 //     releases are selected by [Version]. e2e/istiod tests it against the builders of 1.24.0, 1.27.0 and the main branch of August
 //     2026; for the releases between, where a change came in was read off their sources.
-//   - What the API server would refuse is an error that names policy and field (see Target.Unvalidated for the other way).
+//   - What the API server would refuse is an error that names policy and field (see Target.Unvalidated for the other way). Not
+//     so what is harmless: DENY and CUSTOM policies without rules, and a dry run that istiod does not follow, which is enforced.
 //   - Nothing is left out in silence: [Rules.Skipped] lists policies that do not apply, each with the reason, and the parts
 //     of policies that istiod leaves out; [Rules.Notes] those that apply otherwise than they are written.
 //   - The result depends on its arguments only, and nothing of them is changed.
