@@ -34,5 +34,6 @@
 //
 // Releases before 1.28.7 and 1.29.3 put names into regular expressions without quoting, so that "my.app" also stands for
 // "myXapp". Where that makes a difference it is an error here. So is a key set that could not be fetched, before 1.27.8,
-// 1.28.5 and 1.29.1: istiod then sent a key whose private half is in its source.
+// 1.28.5 and 1.29.1: istiod then sent a key whose private half is in its source. e2e/istiod/testdata/differences lists the
+// objects of its corpus that this concerns.
 package istio

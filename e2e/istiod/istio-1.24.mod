@@ -1,3 +1,5 @@
+// What builder/cmd requires with Istio 1.24.0, in place of e2e/go.mod: see doc.go.
+// client-go is its release: the version that Istio 1.24.0 itself requires is not served any more.
 module github.com/gowaypoint/gowaypoint/e2e
 
 go 1.26.0

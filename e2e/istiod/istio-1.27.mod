@@ -1,3 +1,4 @@
+// What builder/cmd requires with Istio 1.27.0, in place of e2e/go.mod: see doc.go.
 module github.com/gowaypoint/gowaypoint/e2e
 
 go 1.26.0
