@@ -191,14 +191,6 @@ func (s *subject) fill(out *result, x *authz.ChainExplanation) {
 		out.Nearest = s.nearest(x.Stages[v.Stage].Enforced)
 	}
 	out.Because = because(out, v, rules)
-	if s.rules == nil || out.Custom == nil && (out.Policy == nil || out.Policy.Action != "CUSTOM") {
-		return
-	}
-	for _, c := range s.rules.Custom {
-		if c.Bad != "" {
-			out.Notes = append(out.Notes, fmt.Sprintf("extension provider %q cannot be asked: %s", c.Provider, c.Bad))
-		}
-	}
 }
 
 func because(out *result, v *authz.Verdict, rules int) string {

@@ -88,6 +88,14 @@ func (f *subjectFlags) fromPolicies(s *subject, port uint16) error {
 	if s.rules, err = istio.Compile(s.set.IstioPolicies(), target.Target); err != nil {
 		return s.set.Locate(err)
 	}
+	for _, n := range s.rules.Notes {
+		s.notes = append(s.notes, s.policyName(n.Namespace, n.Name)+": "+n.Text)
+	}
+	tokens := target.Target
+	tokens.JWKSFetch = istio.FetchByEnvoy // keys do not matter here
+	if _, err := istio.Authenticate(s.set.IstioAuthentications(), tokens); err != nil {
+		return s.set.Locate(err)
+	}
 	s.chain, err = s.rules.Chain()
 	return err
 }
