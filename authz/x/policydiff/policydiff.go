@@ -40,6 +40,8 @@ type Options struct {
 	Defaults query.Query
 	// Issuers of tokens that are known; see witness.Options.
 	Issuers []string
+	// Ports that clients can dial; nil: any.
+	Ports []uint16
 	// Limit bounds the requests; 0 is witness.DefaultLimit.
 	Limit int
 }
@@ -111,7 +113,7 @@ func Compare(before, after Side, o Options) (*Report, error) {
 	if len(edits) == 0 && before.Paths == after.Paths && reflect.DeepEqual(before.Target, after.Target) {
 		return report, nil
 	}
-	found, err := witness.Of(changed, witness.Options{Target: after.Target, Paths: after.Paths, Defaults: o.Defaults, Issuers: o.Issuers, Limit: o.Limit})
+	found, err := witness.Of(changed, witness.Options{Target: after.Target, Paths: after.Paths, Defaults: o.Defaults, Issuers: o.Issuers, Ports: o.Ports, Limit: o.Limit})
 	if err != nil {
 		return nil, err
 	}

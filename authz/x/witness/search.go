@@ -3,6 +3,7 @@ package witness
 import (
 	"fmt"
 	"slices"
+	"strconv"
 
 	securityv1beta1 "istio.io/api/security/v1beta1"
 
@@ -117,7 +118,9 @@ func (s *search) setDefaults() {
 		case d.Kind == alternative.Host && q.Host == "":
 			q.Host = elsewhere + ".example"
 		case d.Kind == alternative.Port && q.Port == 0:
-			q.Port = 80
+			if q.Port = 80; len(s.options.Ports) > 0 {
+				q.Port = s.options.Ports[0]
+			}
 		case d.Kind == alternative.SourceIP && !q.SourceIP.IsValid(), d.Kind == alternative.RemoteIP && !q.RemoteIP.IsValid(),
 			d.Kind == alternative.DestinationIP && !q.DestinationIP.IsValid():
 			put(&q, d, texts("203.0.113.7")[0])
@@ -178,6 +181,13 @@ func (s *search) compile(p *part) error {
 
 // candidates are those that the options leave.
 func (s *search) candidates(d alternative.Dimension, tests []alternative.Test) []value {
+	if d.Kind == alternative.Port && s.options.Ports != nil {
+		var out []value
+		for _, p := range s.options.Ports {
+			out = append(out, texts(strconv.Itoa(int(p)))...)
+		}
+		return unique(out)
+	}
 	values := candidates(d, tests, s.trustDomain(), s.options.Issuers)
 	if d.Kind != alternative.Token || s.options.Issuers == nil {
 		return values

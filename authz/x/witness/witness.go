@@ -39,6 +39,8 @@ type Options struct {
 	// Issuers of tokens that the target's RequestAuthentications know; a request with any other token is refused before any
 	// policy is asked. Nil: any.
 	Issuers []string
+	// Ports that clients can dial; nil: any.
+	Ports []uint16
 	// Limit bounds the requests; 0 is DefaultLimit. What is looked for first is a match of each alternative, in order.
 	Limit int
 }

@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"strings"
 
@@ -102,7 +101,8 @@ func (r *diffRun) run(cmd *cobra.Command, args []string) error {
 		e.SetIndent("", "  ")
 		if err := e.Encode(struct {
 			Differences []*difference `json:"differences"`
-		}{found}); err != nil {
+			NotCompared []string      `json:"notCompared"`
+		}{found, r.notCompared()}); err != nil {
 			return err
 		}
 	} else {
@@ -169,26 +169,33 @@ func (r *diffRun) compare() ([]*difference, error) {
 	return out, nil
 }
 
-// protocols of a target: both if the input has the Service, and it has ports of both kinds.
-func (r *diffRun) protocols(name string) []bool {
-	if r.TCP {
-		return []bool{true}
-	}
+// ports are those that the Service has on either side, of HTTP or of the others. Nil: the input does not have the Service.
+func (r *diffRun) ports(name string, tcp bool) []uint16 {
 	o, err := manifest.ParseObject(name)
-	var http, tcp bool
+	if err != nil {
+		return nil
+	}
+	var out []uint16
 	for _, set := range r.sets {
 		for _, s := range set.Mesh.Services {
 			for _, p := range s.Ports {
-				if err == nil && s.Object == o {
-					http, tcp = http || p.HTTP, tcp || !p.HTTP
+				if s.Object == o && p.HTTP != tcp && !slices.Contains(out, p.Number) {
+					out = append(out, p.Number)
 				}
 			}
 		}
 	}
-	switch {
-	case http && tcp:
+	return out
+}
+
+// protocols of a target: both if the input has the Service, and it has ports of both kinds.
+func (r *diffRun) protocols(name string) []bool {
+	switch http, tcp := r.ports(name, false), r.ports(name, true); {
+	case r.TCP:
+		return []bool{true}
+	case http != nil && tcp != nil:
 		return []bool{false, true}
-	case tcp:
+	case tcp != nil:
 		return []bool{true}
 	}
 	return []bool{false}
@@ -197,6 +204,10 @@ func (r *diffRun) protocols(name string) []bool {
 // sides compiles nothing yet. The key is equal for targets for which the same policies are compared in the same way.
 func (r *diffRun) sides(name string, tcp bool) (key string, sides [2]policydiff.Side, o policydiff.Options, err error) {
 	var b strings.Builder
+	if o.Ports = r.ports(name, tcp); len(o.Ports) == 1 {
+		o.Defaults.Port = o.Ports[0]
+	}
+	fmt.Fprint(&b, o.Ports)
 	for i, set := range r.sets {
 		choice := r.Choice
 		choice.For, choice.TCP = name, tcp
@@ -205,14 +216,10 @@ func (r *diffRun) sides(name string, tcp bool) (key string, sides [2]policydiff.
 			return "", sides, o, fmt.Errorf("%s: %w", r.names[i], err)
 		}
 		sides[i] = policydiff.Side{Policies: set.IstioPolicies(), Target: target.Target, Paths: r.paths[i]}
-		port := onlyPort(set, target.Object)
-		if o.Defaults.Port == 0 {
-			o.Defaults.Port = port
-		}
 		for _, rule := range jwtRules(set, &target) {
 			o.Issuers = append(o.Issuers, rule.issuer)
 		}
-		fmt.Fprintf(&b, "\n%v %v %v", target.TrustDomains, target.TCP, port)
+		fmt.Fprintf(&b, "\n%v %v", target.TrustDomains, target.TCP)
 		for j := range set.Policies {
 			if p := &set.Policies[j]; target.Names(p.Namespace, p.Spec) {
 				fmt.Fprintf(&b, " %s/%s", p.Namespace, p.Name)
@@ -242,49 +249,4 @@ func (r *diffRun) command(target string, q *query.Query) string {
 		s += " --istio " + query.Quote(r.version)
 	}
 	return s + " " + q.Flags()
-}
-
-func (r *diffRun) write(w io.Writer, found []*difference) {
-	changes, requests, truncated := 0, 0, false
-	edits := map[string]bool{} // whether it has an effect, for any target
-	var order []string
-	for _, d := range found {
-		if len(d.Changes) > 0 {
-			fmt.Fprintf(w, "%s, %s\n", strings.Join(d.Targets, " and "), d.Protocol)
-		}
-		for i, c := range d.Changes {
-			fmt.Fprintf(w, "  %s -> %s  %s -> %s: %s\n", c.Before.Word, c.After.Word, c.Before.By, c.After.By, &c.Witness)
-			fmt.Fprintf(w, "    %s\n", d.Commands[i])
-		}
-		for _, e := range d.Edits {
-			what := fmt.Sprintf("%s/%s was %s", e.Namespace, e.Name, e.What)
-			if _, known := edits[what]; !known {
-				order = append(order, what)
-			}
-			edits[what] = edits[what] || e.Effect
-		}
-		changes, requests, truncated = changes+len(d.Changes), requests+d.Coverage.Requests, truncated || d.Coverage.Truncated
-	}
-	for _, what := range order {
-		if edits[what] {
-			fmt.Fprintln(w, what)
-		} else {
-			fmt.Fprintf(w, "%s; no verdict was found that changes by it\n", what)
-		}
-	}
-	switch {
-	case requests == 0:
-		fmt.Fprintln(w, "no change: the policies are the same")
-		return
-	case changes == 0:
-		fmt.Fprint(w, "no change of verdict was found")
-	case changes == 1:
-		fmt.Fprint(w, "1 change of verdict")
-	default:
-		fmt.Fprintf(w, "%d changes of verdict", changes)
-	}
-	fmt.Fprintf(w, "; %d requests made from the constants of both sets were tried: a search, not a proof\n", requests)
-	if truncated {
-		fmt.Fprintln(w, "not everything was tried; --limit sets how much")
-	}
 }
