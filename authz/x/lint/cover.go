@@ -1,6 +1,7 @@
 package lint
 
 import (
+	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
@@ -13,7 +14,12 @@ import (
 )
 
 // prover decides what can be proved of the patterns of a mesh. "No" always means "not proved".
-type prover struct{ target istio.Target }
+type prover struct {
+	target   istio.Target
+	compiled map[string]alternative.Matcher // tests that were asked before
+}
+
+func newProver(t istio.Target) prover { return prover{t, map[string]alternative.Matcher{}} }
 
 // alternative reports whether whatever matches b matches a too.
 func (pr prover) alternative(a, b *alternative.Alternative) bool {
@@ -53,8 +59,13 @@ func (pr prover) anyOf(b *alternative.Alternative, d alternative.Dimension, f fu
 
 // oneCovers reports whether a value of test t covers the value v of test o.
 func (pr prover) oneCovers(t *alternative.Test, a *alternative.Alternative, o *alternative.Test, b *alternative.Alternative, v string) bool {
-	if sameForm(t, o, a, b) && some(t.Values, func(mine string) bool { return pr.covers(t, mine, o, v, a.Object().Namespace) }) {
-		return true
+	if sameForm(t, o, a, b) {
+		if some(t.Values, func(mine string) bool { return pr.covers(t, mine, o, v, a.Object().Namespace) }) {
+			return true
+		}
+		if !strings.ContainsAny(v, "*{") && all(t.Values, func(mine string) bool { return !strings.ContainsAny(mine, "*{") }) {
+			return false // neither has a wildcard, and they differ
+		}
 	}
 	if r := pr.concrete(o, v); r != nil {
 		only := *t
@@ -95,9 +106,14 @@ func (pr prover) excludes(t *alternative.Test, a *alternative.Alternative, o *al
 
 // matches counts the requests that match one test of a; -1 when that cannot be told.
 func (pr prover) matches(t alternative.Test, a *alternative.Alternative, requests []*authz.Request) int {
-	m, err := alternative.Compile([]alternative.Test{t}, a.Object().Namespace, pr.target)
-	if err != nil {
-		return -1
+	key := fmt.Sprintf("%s %s %q %q", a.Object().Namespace, t.Name, t.Values, t.Not)
+	m, known := pr.compiled[key]
+	if !known {
+		var err error
+		if m, err = alternative.Compile([]alternative.Test{t}, a.Object().Namespace, pr.target); err != nil {
+			return -1
+		}
+		pr.compiled[key] = m
 	}
 	n := 0
 	for _, r := range requests {

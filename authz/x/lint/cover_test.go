@@ -18,7 +18,7 @@ import (
 // does not match, and none that is said to contradict itself matches any. Requests made from their constants are the judges.
 func TestProofsHold(t *testing.T) {
 	r := rand.New(rand.NewPCG(11, 12))
-	pr := prover{istio.Target{TrustDomains: []string{"cluster.local", "old.example"}}}
+	pr := newProver(istio.Target{TrustDomains: []string{"cluster.local", "old.example"}})
 	covered, contradictory := 0, 0
 	for range 500 {
 		p := istio.Policy{Namespace: "shop", Name: "p", Spec: &securityv1beta1.AuthorizationPolicy{

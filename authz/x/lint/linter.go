@@ -3,6 +3,7 @@ package lint
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	securityv1beta1 "istio.io/api/security/v1beta1"
@@ -20,6 +21,8 @@ type linter struct {
 	severity map[string]Severity // of the rules that are on
 	paths    pathnorm.Options
 	findings []Finding
+	// companies are by the indexes of their policies; nil for one that cannot be searched.
+	companies map[string]*company
 }
 
 // policy is a policy with what is known of it.
@@ -33,7 +36,7 @@ type policy struct {
 }
 
 func newLinter(set *manifest.Set, o Options) *linter {
-	l := &linter{set: set, severity: map[string]Severity{}, paths: pathnorm.Base}
+	l := &linter{set: set, severity: map[string]Severity{}, paths: pathnorm.Base, companies: map[string]*company{}}
 	for _, r := range Rules() {
 		if !slices.Contains(o.Disabled, r.ID) {
 			l.severity[r.ID] = r.Severity
@@ -45,7 +48,7 @@ func newLinter(set *manifest.Set, o Options) *linter {
 	all := alternative.Of(set.IstioPolicies())
 	for i := range set.Policies {
 		p := &policy{Policy: &set.Policies[i], refs: manifest.Refs(&set.Policies[i].Policy)}
-		p.dryRun = p.Annotations[istio.DryRun] == "true"
+		p.dryRun, _ = strconv.ParseBool(p.Annotations[istio.DryRun]) // anything else is reported
 		for _, a := range all {
 			if a.Policy == i {
 				p.alternatives = append(p.alternatives, a)

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 
+	"github.com/gowaypoint/gowaypoint/authz"
 	"github.com/gowaypoint/gowaypoint/authz/istio"
 	"github.com/gowaypoint/gowaypoint/authz/x/alternative"
 	"github.com/gowaypoint/gowaypoint/authz/x/witness"
@@ -29,7 +30,7 @@ func sameScope(p, o *policy) bool {
 
 // reach looks for rules that can never make a difference.
 func (l *linter) reach() {
-	pr := prover{l.target()}
+	pr := newProver(l.target())
 	type place struct {
 		p    *policy
 		rule int
@@ -133,8 +134,24 @@ func (l *linter) deniedBefore(pr prover, p *policy, rule int, mine []*alternativ
 	return true
 }
 
-// maxHints bounds the search for a request that shows a rule's effect.
-const maxHints = 3000
+// The search for a request that shows a rule's effect is bounded.
+const (
+	maxHints    = 3000 // requests
+	maxCompared = 300  // alternatives
+)
+
+// company is policies that count together, with requests made from their constants.
+type company struct {
+	policies []*policy
+	requests []*authz.Request
+	matchers []matcherOf
+}
+
+type matcherOf struct {
+	alternative.Matcher
+	policy *policy
+	rule   int
+}
 
 // perhapsShadowed asks requests made from the constants whether the rule ever makes a difference beside the others that are not
 // gone.
@@ -142,43 +159,25 @@ func (l *linter) perhapsShadowed(p *policy, rule int, gone func(*policy, int) bo
 	if l.severity["perhaps-shadowed"] == "" {
 		return
 	}
-	same, owners := []istio.Policy{p.Policy.Policy}, []*policy{p}
-	for _, o := range l.policies {
-		if o != p && o.action() == p.action() && o.dryRun == p.dryRun && sameScope(p, o) {
-			same, owners = append(same, o.Policy.Policy), append(owners, o)
-		}
-	}
-	if len(same) == 1 && len(p.Spec.GetRules()) == 1 || len(same) > maxCompared {
+	c := l.companyOf(p)
+	if c == nil {
 		return
 	}
-	found, err := witness.Of(same, witness.Options{Target: l.target(), Paths: l.paths, Limit: maxHints})
-	if err != nil {
-		return // reported as invalid
-	}
-	var mine, others []alternative.Matcher
-	for _, a := range alternative.Of(same) {
-		m, err := a.Matcher(l.target())
-		if err != nil {
-			return
-		}
-		if a.Policy == 0 && a.Rule == rule {
-			mine = append(mine, m)
-		} else if !gone(owners[a.Policy], a.Rule) {
-			others = append(others, m)
-		}
-	}
 	matched := 0
-	for i := range found.Queries {
-		r, err := found.Queries[i].Request(l.paths)
-		if err != nil {
-			continue
+	for _, r := range c.requests {
+		mine, others := false, false
+		for _, m := range c.matchers {
+			if m.policy == p && m.rule == rule {
+				mine = mine || m.Match(r)
+			} else if !others && !gone(m.policy, m.rule) {
+				others = m.Match(r)
+			}
 		}
-		match := func(m alternative.Matcher) bool { return m.Match(r) }
-		if !slices.ContainsFunc(mine, match) {
-			continue
-		}
-		if matched++; !slices.ContainsFunc(others, match) {
+		switch {
+		case mine && !others:
 			return
+		case mine:
+			matched++
 		}
 	}
 	if matched > 0 {
@@ -187,5 +186,43 @@ func (l *linter) perhapsShadowed(p *policy, rule int, gone func(*policy, int) bo
 	}
 }
 
-// maxCompared bounds the policies that are searched together.
-const maxCompared = 100
+// companyOf finds the policies of the same action that apply wherever p does; nil if p is alone with one rule, or they are too
+// many.
+func (l *linter) companyOf(p *policy) *company {
+	c := &company{}
+	var same []istio.Policy
+	key, alternatives := "", 0
+	for i, o := range l.policies {
+		if o != p && (o.action() != p.action() || o.dryRun != p.dryRun || !sameScope(p, o)) {
+			continue
+		}
+		c.policies, same = append(c.policies, o), append(same, o.Policy.Policy)
+		key += fmt.Sprint(i, " ")
+		alternatives += len(o.alternatives)
+	}
+	if alternatives < 2 || alternatives > maxCompared {
+		return nil
+	}
+	if known, ok := l.companies[key]; ok {
+		return known
+	}
+	l.companies[key] = nil // of policies that do not compile, which is reported
+	found, err := witness.Of(same, witness.Options{Target: l.target(), Paths: l.paths, Limit: maxHints})
+	if err != nil {
+		return nil
+	}
+	for i := range found.Queries {
+		if r, err := found.Queries[i].Request(l.paths); err == nil {
+			c.requests = append(c.requests, r)
+		}
+	}
+	for _, a := range alternative.Of(same) {
+		m, err := a.Matcher(l.target())
+		if err != nil {
+			return nil
+		}
+		c.matchers = append(c.matchers, matcherOf{m, c.policies[a.Policy], a.Rule})
+	}
+	l.companies[key] = c
+	return c
+}

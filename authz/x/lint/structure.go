@@ -115,7 +115,7 @@ func (l *linter) onlyExceptions(p *policy, i int, _ *securityv1beta1.Rule) {
 
 // contradictions looks for alternatives that no request matches.
 func (l *linter) contradictions(p *policy) {
-	pr := prover{l.target()}
+	pr := newProver(l.target())
 	for i := range p.alternatives {
 		a := &p.alternatives[i]
 		if why, field := pr.contradiction(a); why != "" {

@@ -204,6 +204,7 @@ func (r *diffRun) protocols(name string) []bool {
 // sides compiles nothing yet. The key is equal for targets for which the same policies are compared in the same way.
 func (r *diffRun) sides(name string, tcp bool) (key string, sides [2]policydiff.Side, o policydiff.Options, err error) {
 	var b strings.Builder
+	o.Limit = r.limit
 	if o.Ports = r.ports(name, tcp); len(o.Ports) == 1 {
 		o.Defaults.Port = o.Ports[0]
 	}
