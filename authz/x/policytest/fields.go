@@ -134,26 +134,46 @@ func (p *parser) items(n *yaml.Node) []*yaml.Node {
 	return n.Content
 }
 
-// members walks an object.
+// maxMerges bounds the merges of a table, which may go round in circles.
+const maxMerges = 10_000
+
+// members walks an object. What is merged into it (<<) counts where the object itself does not say otherwise.
 func (p *parser) members(n *yaml.Node, at string, each func(key string, v *yaml.Node)) bool {
-	if n.Kind == yaml.AliasNode {
-		n = n.Alias
-	}
+	n = resolved(n)
 	if n.Kind != yaml.MappingNode {
 		p.fail(n, at, "want an object")
 		return false
 	}
 	seen := map[string]bool{}
+	var merged []*yaml.Node
 	for i := 0; i+1 < len(n.Content); i += 2 {
-		key, v := n.Content[i], n.Content[i+1]
-		if v.Kind == yaml.AliasNode {
-			v = v.Alias
-		}
-		if seen[key.Value] {
+		key, v := n.Content[i], resolved(n.Content[i+1])
+		switch {
+		case key.ShortTag() == "!!merge" && v.Kind == yaml.SequenceNode:
+			merged = append(merged, v.Content...)
+			continue
+		case key.ShortTag() == "!!merge":
+			merged = append(merged, v)
+			continue
+		case seen[key.Value]:
 			p.fail(key, strings.TrimPrefix(at+"."+key.Value, "."), "stands twice")
 		}
 		seen[key.Value] = true
 		each(key.Value, v)
+	}
+	for _, m := range merged {
+		if p.merges++; p.merges > maxMerges {
+			if p.merges == maxMerges+1 {
+				p.fail(n, at, "merges itself, or too much")
+			}
+			return false
+		}
+		p.members(m, at, func(key string, v *yaml.Node) {
+			if !seen[key] {
+				seen[key] = true
+				each(key, v)
+			}
+		})
 	}
 	return true
 }

@@ -1,7 +1,9 @@
 package policytest
 
 import (
+	"bytes"
 	"fmt"
+	"io"
 	"maps"
 	"slices"
 	"strings"
@@ -40,12 +42,15 @@ import (
 // The error is [Errors].
 func Parse(file string, data []byte) ([]Case, error) {
 	p := &parser{file: file}
-	var doc yaml.Node
-	if err := yaml.Unmarshal(data, &doc); err != nil {
+	var doc, second yaml.Node
+	d := yaml.NewDecoder(bytes.NewReader(data))
+	if err := d.Decode(&doc); err == io.EOF || err == nil && len(doc.Content) == 0 {
+		return nil, Errors{{File: file, Line: 1, Problem: "there are no cases"}}
+	} else if err != nil {
 		return nil, Errors{{File: file, Problem: strings.TrimPrefix(err.Error(), "yaml: ")}}
 	}
-	if len(doc.Content) == 0 {
-		return nil, Errors{{File: file, Line: 1, Problem: "there are no cases"}}
+	if err := d.Decode(&second); err != io.EOF {
+		return nil, Errors{{File: file, Line: second.Line, Problem: "a second document; a file has one table"}}
 	}
 	cases := p.table(doc.Content[0])
 	if len(p.errors) == 0 && len(cases) == 0 {
@@ -93,6 +98,7 @@ type parser struct {
 	errors   Errors
 	defaults fields
 	clients  map[string]client
+	merges   int
 }
 
 // client is an entry of from, with the name that it has in reports.
@@ -127,7 +133,7 @@ func (p *parser) table(n *yaml.Node) []Case {
 	})
 	var out []Case
 	for i, c := range p.items(cases) {
-		out = append(out, p.testCase(c, fmt.Sprintf("cases[%d]", i))...)
+		out = append(out, p.testCase(resolved(c), fmt.Sprintf("cases[%d]", i))...)
 	}
 	return out
 }
@@ -156,12 +162,13 @@ func (p *parser) testCase(n *yaml.Node, at string) []Case {
 			p.field(key, v, at+"."+key, &own)
 		}
 	})
-	switch {
-	case !ok:
+	if !ok {
 		return nil
-	case c.Name == "":
+	}
+	if c.Name == "" {
 		p.fail(n, at, "name is missing")
-	case expect == nil:
+	}
+	if expect == nil {
 		p.fail(n, at, "expect is missing: allow, deny or ask")
 		return nil
 	}
@@ -267,9 +274,17 @@ func (p *parser) listOf(n *yaml.Node, at string, read func(*yaml.Node, string) c
 	}
 	var out []client
 	for i, item := range n.Content {
-		out = append(out, read(item, fmt.Sprintf("%s[%d]", at, i)))
+		out = append(out, read(resolved(item), fmt.Sprintf("%s[%d]", at, i)))
 	}
 	return out
+}
+
+// resolved follows an alias.
+func resolved(n *yaml.Node) *yaml.Node {
+	if n.Kind == yaml.AliasNode {
+		return n.Alias
+	}
+	return n
 }
 
 // client reads an entry of from.
