@@ -49,10 +49,10 @@ func Parse(file string, data []byte) ([]Case, error) {
 	} else if err != nil {
 		return nil, Errors{{File: file, Problem: strings.TrimPrefix(err.Error(), "yaml: ")}}
 	}
-	if err := d.Decode(&second); err != io.EOF {
-		return nil, Errors{{File: file, Line: second.Line, Problem: "a second document; a file has one table"}}
-	}
 	cases := p.table(doc.Content[0])
+	if err := d.Decode(&second); err != io.EOF {
+		p.fail(&second, "", "a second document; a file has one table")
+	}
 	if len(p.errors) == 0 && len(cases) == 0 {
 		p.fail(doc.Content[0], "cases", "there are no cases")
 	}
