@@ -19,8 +19,8 @@ func (l *linter) structure() {
 		}
 		l.action(p)
 		l.dashes(p)
-		for i, r := range rules {
-			l.onlyExceptions(p, i, r)
+		for i := range rules {
+			l.onlyExceptions(p, i)
 		}
 		l.contradictions(p)
 	}
@@ -42,37 +42,37 @@ func (l *linter) action(p *policy) {
 	}
 }
 
-// dashes looks for a rule that fell apart: neighbours of which one has only from and the other only to or when.
+// dashes looks for a rule that fell apart: neighbours that have no part in common.
 func (l *linter) dashes(p *policy) {
 	rules := p.Spec.GetRules()
 	for i := 0; i+1 < len(rules); i++ {
-		a, b := rules[i], rules[i+1]
-		first, second := parts(a), parts(b)
-		if first == "" || second == "" || first == second || strings.Contains(first, " ") || strings.Contains(second, " ") {
-			continue
-		}
-		if first != "from" && second != "from" && !(first == "to" && second == "when") && !(first == "when" && second == "to") {
+		first, second := parts(rules[i]), parts(rules[i+1])
+		if first == "" || second == "" || slices.ContainsFunc(strings.Fields(second), func(part string) bool { return slices.Contains(strings.Fields(first), part) }) {
 			continue
 		}
 		l.report(p, "rules-or-trap", fmt.Sprintf("spec.rules[%d]", i+1),
 			fmt.Sprintf("rules are alternatives, and either of these is enough: rules[%d] %s; rules[%d] %s", i, p.alone(first), i+1, p.alone(second)),
-			fmt.Sprintf("if both have to hold, take away the dash before %s, so that it belongs to rules[%d]; if either is enough, write two policies", second, i))
+			fmt.Sprintf("if both have to hold, take away the dash before %s, so that it belongs to rules[%d]; if either is enough, write two policies", strings.Fields(second)[0], i))
 	}
 }
 
-// alone says what a rule of only one part does.
-func (p *policy) alone(part string) string {
+// alone says what a rule of these parts does.
+func (p *policy) alone(parts string) string {
 	verb := map[bool]string{true: "allows", false: "denies"}[p.allows()]
 	if !p.allows() && !p.denies() {
 		verb = "is for"
 	}
-	switch part {
+	switch parts {
 	case "from":
 		return "has only from and " + verb + " these clients whatever they ask for"
 	case "to":
 		return "has only to and " + verb + " these operations whoever asks"
+	case "when":
+		return "has only when and " + verb + " everything under these conditions"
+	case "from to":
+		return "has from and to and " + verb + " that under any condition"
 	}
-	return "has only when and " + verb + " everything under these conditions"
+	return "has only " + strings.ReplaceAll(parts, " ", " and ") + " and " + verb + " that from or to anything else"
 }
 
 // parts says which of from, to and when a rule has.
@@ -91,7 +91,7 @@ func parts(r *securityv1beta1.Rule) string {
 }
 
 // onlyExceptions looks for an alternative of an ALLOW that names nothing that it allows.
-func (l *linter) onlyExceptions(p *policy, i int, _ *securityv1beta1.Rule) {
+func (l *linter) onlyExceptions(p *policy, i int) {
 	if !p.allows() {
 		return
 	}

@@ -46,10 +46,9 @@ type cover struct {
 	policy  []istio.Policy
 }
 
-func (c *cover) init(policies []istio.Policy) error {
-	c.policy, c.all = policies, alternative.Of(policies)
-	c.hit, c.applied = make([]bool, len(c.all)), make([]bool, len(policies))
-	return nil
+func newCover(policies []istio.Policy) cover {
+	all := alternative.Of(policies)
+	return cover{all: all, hit: make([]bool, len(all)), applied: make([]bool, len(policies)), policy: policies}
 }
 
 // asked is an alternative as requests for one target are put to it.

@@ -64,10 +64,7 @@ func Run(cases []Case, policies []istio.Policy, o Options) (*Result, error) {
 	if o.Words == nil {
 		o.Words = plain
 	}
-	r := &runner{policies: policies, options: o, targets: map[string]*compiled{}}
-	if err := r.cover.init(policies); err != nil {
-		return nil, err
-	}
+	r := &runner{policies: policies, options: o, targets: map[string]*compiled{}, cover: newCover(policies)}
 	out := &Result{}
 	for _, c := range cases {
 		o, err := r.run(c)
