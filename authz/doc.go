@@ -52,9 +52,10 @@
 // # Several policies
 //
 // Policies are tried in the byte order of their names, and the first that matches is the one reported: rule[10] before rule[2],
-// ns[foo-bar] before ns[foo]. So does Envoy, whatever order the configuration has them in: its engine keeps them in a std::map by name
-// and stops at the first match (policies_ and checkPolicyMatch in source/extensions/filters/common/rbac/engine_impl.h and .cc;
-// Envoy 1.40 names the same policies when asked). [CompileOrdered] is for Envoy's matcher trees, where the order is written.
+// ns[foo-bar] before ns[foo]. So does Envoy, whatever order the configuration has them in: its engine keeps them in a std::map
+// by name and stops at the first match (policies_ and checkPolicyMatch in engine_impl.h and .cc below
+// source/extensions/filters/common/rbac; a real Envoy 1.40.0 named the same policies). [CompileOrdered] is for Envoy's matcher
+// trees, where the order is written.
 //
 // # Two readings of an uncertain attribute
 //
