@@ -260,13 +260,9 @@ func TestStalledService(t *testing.T) {
 	s := services(t, l.Addr().String(), ServiceOptions{Buffer: 64 << 10, Timeout: 100 * time.Millisecond})
 	logs := compiled(t, s, httpALS)
 	r := request()
-	const n = 5000
-	began := time.Now()
-	for range n {
+	const n = 1000
+	for range n { // if one of them waited for the service, this would never end: it reads nothing until stall is closed
 		logs.Log(&r)
-	}
-	if took := time.Since(began); took > 5*time.Second {
-		t.Errorf("logging took %v", took)
 	}
 	if d := s.Counts().Dropped; d == 0 {
 		t.Errorf("nothing was dropped of %d", n)

@@ -373,20 +373,16 @@ func (e *exchange) resetFailure(err error) *failure {
 	case errors.As(err, &r) && r.Refused():
 		return &failure{reason: "remote refused stream reset", refused: true, reset: true, flag: telemetry.FlagUpstreamRemoteReset}
 	case errors.As(err, &r) && r.Remote && e.lease.Stream.Version() != message.HTTP2:
-		// HTTP/1.1 knows no resets: that of the tunnel it is in ends its connection.
-		return e.terminated()
+		// HTTP/1.1 knows no resets: that of the tunnel it is in ends its connection. The endpoint did it on purpose, so this is
+		// no kept connection that has just run out.
+		return &failure{reason: "connection termination", reset: true, flag: telemetry.FlagUpstreamConnectionTermination}
 	case r != nil && r.Remote:
 		return &failure{reason: "remote reset", reset: true, flag: telemetry.FlagUpstreamRemoteReset}
 	case errors.As(err, &r) && !r.Lost:
 		return &failure{reason: "local reset", reset: true, flag: telemetry.FlagLocalReset}
 	default:
-		return e.terminated()
+		return &failure{reason: "connection termination", reset: true, stale: !e.lease.Fresh, flag: telemetry.FlagUpstreamConnectionTermination}
 	}
-}
-
-// terminated is the failure of an exchange whose upstream connection ended.
-func (e *exchange) terminated() *failure {
-	return &failure{reason: "connection termination", reset: true, stale: !e.lease.Fresh, flag: telemetry.FlagUpstreamConnectionTermination}
 }
 
 func (e *exchange) overflow() {
