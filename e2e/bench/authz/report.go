@@ -27,10 +27,12 @@ type Report struct {
 	Envoy map[int][]Cost
 }
 
-// CPUUnit is the unit of processor time, in nanoseconds, that benchmarks report; CPU is what benchfmt makes of it.
+// Units that benchmarks report besides go test's, and what benchfmt makes of them.
 const (
-	CPUUnit = "cpu-ns/op"
-	cpu     = "cpu-sec/op"
+	CPUUnit    = "cpu-ns/op"    // the processor time of the process
+	ThreadUnit = "thread-ns/op" // that of the thread which does the work: without the garbage collector's own
+	cpu        = "cpu-sec/op"
+	thread     = "thread-sec/op"
 )
 
 // Target is a promise about one figure: at most, or below.
@@ -41,15 +43,14 @@ type Target struct {
 	Shown           string  // Most, as people write it
 }
 
-// Targets are those of the library. The last is about the difference of two benchmarks, with "-" between them. Compiling is the
-// lesser of its processor time and the wall-clock time: the garbage collector works on other processors at the same time, which
-// counts in the one, and others on the machine disturb the other.
+// Targets are those of the library. The last is about the difference of two benchmarks, with "-" between them. Compiling
+// is the wall-clock time, or the processor time of its thread where that is less because others had the processors meanwhile.
 var Targets = []Target{
 	{"a GET-only policy", "Target/decide/set=get-only", cpu, 50e-9, "< 50 ns"},
 	{"… allocations", "Target/decide/set=get-only", "allocs/op", 0, "0"},
 	{"10,000 policies of 10 rules by exact principal and path", "Target/decide/set=exact-10000x10", cpu, 1e-6, "< 1 µs"},
 	{"… allocations", "Target/decide/set=exact-10000x10", "allocs/op", 0, "0"},
-	{"… compiling them", "Target/compile/set=exact-10000x10", cpu, 1, "< 1 s"},
+	{"… compiling them", "Target/compile/set=exact-10000x10", "sec/op", 1, "< 1 s"},
 	{"… memory that they keep", "Target/compile/set=exact-10000x10", "heap-bytes", 200e6, "< 200 MB"},
 	{"10,000 policies rather than 1 (method, path prefix, principal; the last matches)",
 		"Engines/engine=gowaypoint/policies=10000-Engines/engine=gowaypoint/policies=1", cpu, 1e-6, "at most 1 µs more"},
@@ -126,12 +127,12 @@ func (r *Report) Check() ([]Result, error) {
 			}
 			got -= base
 		}
-		if strings.HasPrefix(t.Benchmark, "Target/compile/") && t.Unit == cpu {
-			wall, err := value(name, "sec/op")
+		if t.Unit == "sec/op" {
+			alone, err := value(name, thread)
 			if err != nil {
 				return nil, err
 			}
-			got = min(got, wall)
+			got = min(got, alone)
 		}
 		results = append(results, Result{t, got, got <= t.Most})
 	}
@@ -236,7 +237,7 @@ func policies(n int) string {
 
 func amount(v float64, unit string) string {
 	switch unit {
-	case cpu:
+	case cpu, "sec/op":
 		return seconds(v)
 	case "heap-bytes":
 		return fmt.Sprintf("%.0f MB", v/1e6)
