@@ -188,7 +188,7 @@ it is the first row, and the third is the difference. In parentheses, how many t
 	for _, name := range []string{"cedar-go", "OPA", "gowaypoint"} {
 		row(name, func(n int) float64 { return medians[engineName(name, n)][cpu] })
 	}
-	b.WriteString("\n## Targets\n\n| | target | measured | |\n|---|---|---|---|\n")
+	b.WriteString("\n## Targets\n\nProcessor time, as above; of compiling the wall-clock time, or its thread's processor time where others had the processors meanwhile.\n\n| | target | measured | |\n|---|---|---|---|\n")
 	for _, x := range results {
 		met := "met"
 		if !x.Met {
