@@ -40,6 +40,7 @@ type placedWorkload struct {
 	istio.Workload
 	annotations labels
 	pod         podSpec
+	owned       bool // it belongs to something else that makes pods
 }
 
 func (r *reader) namespace(o *object) {
@@ -131,7 +132,7 @@ func (r *reader) workload(o *object) {
 		istio.Workload{
 			Namespace: meta.Namespace, Name: meta.Name, Labels: meta.Labels,
 			ServiceAccount: cmp.Or(pod.ServiceAccountName, pod.ServiceAccount, "default"),
-		}, meta.Annotations, pod,
+		}, meta.Annotations, pod, len(o.Metadata.OwnerReferences) > 0,
 	})
 }
 
@@ -160,11 +161,11 @@ func (r *reader) placeMesh() {
 	}
 	seen := map[string]bool{}
 	for _, w := range r.mesh.workloads {
-		if key := w.Namespace + "/" + w.Name; seen[key] {
+		key := w.Namespace + "/" + w.Name
+		if w.owned && seen[key] { // one of several pods of a workload
 			continue
-		} else {
-			seen[key] = true
 		}
+		seen[key] = true
 		w.Waypoint = r.mesh.waypoint(w.Namespace, w.Labels)
 		w.Mode = r.mesh.mode(&w)
 		m.Workloads = append(m.Workloads, w.Workload)
@@ -186,7 +187,7 @@ func (m *meshReader) waypoint(namespace string, own labels) *istio.Object {
 // mode tells sidecars by the container, or by what the injector goes by. A pod with a sidecar is left alone by ztunnel.
 func (m *meshReader) mode(w *placedWorkload) istio.Mode {
 	ns := m.namespaces[w.Namespace]
-	for _, c := range append(w.pod.Containers, w.pod.InitContainers...) {
+	for _, c := range slices.Concat(w.pod.Containers, w.pod.InitContainers) {
 		if c.Name == "istio-proxy" {
 			return istio.HasSidecar
 		}
