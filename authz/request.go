@@ -36,7 +36,7 @@ type Request struct {
 	// Destination is the address that the client dialled: for service traffic the VIP and the service's port.
 	Destination netip.AddrPort
 
-	// ServerName is the SNI of the client's TLS hello; "" when there was none.
+	// ServerName is the SNI of the client's TLS hello, in lower case as Envoy has it; "" when there was none.
 	ServerName string
 }
 

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -166,8 +167,9 @@ func (s *Server) opened(a netip.AddrPort, c *hbone.Conn) {
 	}
 	remote := addrPort(c.Remote)
 	h.info = filter.Conn{
-		ID: s.connID.Add(1), Local: addrPort(c.Local), Remote: remote, RequestedServerName: h.peer.SNI,
-		TLS: true, PeerURISAN: h.peer.URISAN, LocalURISAN: h.peer.LocalURISAN, PeerSubject: h.peer.Subject,
+		ID: s.connID.Add(1), Local: addrPort(c.Local), Remote: remote,
+		RequestedServerName: strings.ToLower(h.peer.SNI), // a policy on it, and the log, see it as Envoy has it
+		TLS:                 true, PeerURISAN: h.peer.URISAN, LocalURISAN: h.peer.LocalURISAN, PeerSubject: h.peer.Subject,
 		PeerDNSSANs: h.peer.DNSSANs, PeerCertHash: h.peer.Fingerprint, Handshake: &telemetry.TLS{State: &c.TLS},
 	}
 	c.Data = h

@@ -67,7 +67,7 @@ func (q *Query) Identity() string {
 // Request is the query as a waypoint would see it, with its path normalised as the mesh says. It shares the query's memory.
 func (q *Query) Request(paths pathnorm.Options) (*authz.Request, error) {
 	r := &authz.Request{
-		HTTP: !q.TCP, SourceIP: q.SourceIP, DirectRemoteIP: q.SourceIP, RemoteIP: q.RemoteIP, ServerName: q.ServerName,
+		HTTP: !q.TCP, SourceIP: q.SourceIP, DirectRemoteIP: q.SourceIP, RemoteIP: q.RemoteIP, ServerName: strings.ToLower(q.ServerName),
 	}
 	if !r.RemoteIP.IsValid() {
 		r.RemoteIP = q.SourceIP

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"net/netip"
 	"strconv"
 	"time"
@@ -131,7 +132,7 @@ func (e *Envoy) Ask(ctx context.Context, c *pair.Conn, questions []Question, eac
 			}
 		}
 		buf = q.Request.AppendWire(buf[:0], strconv.Itoa(q.Set))
-		reply, err := conn.ask(buf, q.Request.Method == "HEAD")
+		reply, err := conn.ask(buf, q.Request.Method == http.MethodHead)
 		if err != nil {
 			return fmt.Errorf("asking envoy %q on %v: %w", buf, c, errors.Join(err, ctx.Err()))
 		}

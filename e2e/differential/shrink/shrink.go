@@ -2,6 +2,7 @@
 package shrink
 
 import (
+	"net/http"
 	"slices"
 	"strings"
 
@@ -189,8 +190,8 @@ func smallerRequests(r *pair.Request) []*pair.Request {
 	for i := range r.Lines {
 		with(func(r *pair.Request) { r.Lines = slices.Delete(r.Lines, i, i+1) })
 	}
-	if r.Method != "GET" {
-		with(func(r *pair.Request) { r.Method = "GET" })
+	if r.Method != http.MethodGet {
+		with(func(r *pair.Request) { r.Method = http.MethodGet })
 	}
 	if r.Host != "h" {
 		with(func(r *pair.Request) { r.Host = "h" })
