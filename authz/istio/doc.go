@@ -30,10 +30,13 @@
 // It does not see them. A rule of an ALLOW policy goes as a whole; in DENY, AUDIT and CUSTOM only the attribute goes, and the
 // rule matches more. Both err on the strict side.
 //
-// # Where istiod is not followed
+// # Where an older istiod is unsafe
 //
 // Releases before 1.28.7 and 1.29.3 put names into regular expressions without quoting, so that "my.app" also stands for
-// "myXapp". Where that makes a difference it is an error here. So is a key set that could not be fetched, before 1.27.8,
-// 1.28.5 and 1.29.1: istiod then sent a key whose private half is in its source. e2e/istiod/testdata/differences lists the
-// objects of its corpus that this concerns.
+// "myXapp". Asked for such a release the same is made, since that is what its waypoints enforce, and a note says so.
+//
+// # Where istiod is not followed
+//
+// A key set that could not be fetched is an error before 1.27.8, 1.28.5 and 1.29.1: istiod then sent a key whose private half
+// is in its source.
 package istio

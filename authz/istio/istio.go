@@ -227,6 +227,9 @@ func (r *Rules) translate(p *Policy, t *Target, into *rbacv3.RBAC, prefix string
 		for _, why := range tr.dropped {
 			r.skip(p, fmt.Sprintf("rules[%d]: %s", i, why))
 		}
+		for _, text := range tr.notes {
+			r.note(p, fmt.Sprintf("rules[%d]: %s", i, text))
+		}
 		if policy != nil {
 			into.Policies[prefix+p.key(i)] = policy
 		}

@@ -19,6 +19,7 @@ type translator struct {
 	namespace string
 	allow     bool
 	dropped   []string // what istiod leaves out
+	notes     []string // what stands for more than it says
 }
 
 // field is an attribute with what it must and must not be.

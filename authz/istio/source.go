@@ -3,6 +3,7 @@ package istio
 import (
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 
 	rbacv3 "github.com/envoyproxy/go-control-plane/envoy/config/rbac/v3"
@@ -119,15 +120,19 @@ func peer(m *matcherv3.StringMatcher) (*rbacv3.Principal, error) {
 	}}}, nil
 }
 
-// literal is part of a regular expression that stands for itself. Older versions of istiod write it as it is, and "." and
-// "|" in it mean more than they say; such a value is refused here.
-func literal(v string, quoted bool, since string) (string, error) {
+// literal is part of a regular expression that stands for itself. Older versions of istiod write it as it is, so that "." and
+// "|" in it mean more than they say (CVE-2026-39350); what they make is made here too, and noted.
+func (t *translator) literal(v string, quoted bool, since string) string {
 	q := regexp.QuoteMeta(v)
-	if q != v && !quoted {
-		return "", refuse("%q: this version of istiod puts it into a regular expression without quoting, where it matches other identities too; "+
-			"leave out characters such as \".\", or use istiod %s or later", v, since)
+	if q == v || quoted {
+		return q
 	}
-	return q, nil
+	note := fmt.Sprintf("istiod %s puts %q into a regular expression without quoting, so that it stands for other identities too; "+
+		"leave out characters such as \".\", or use istiod %s or later", t.target.Version, v, since)
+	if !slices.Contains(t.notes, note) {
+		t.notes = append(t.notes, note)
+	}
+	return v
 }
 
 // principal matches an identity, written without spiffe://. A suffix behind that prefix is a regular expression.
@@ -136,11 +141,7 @@ func (t *translator) principal(v string) (*rbacv3.Principal, error) {
 	case v == "*":
 		return peer(regex(".+"))
 	case strings.HasPrefix(v, "*"):
-		l, err := literal(v[1:], t.target.Version.quotesAll(), "1.28.7, 1.29.3, 1.30")
-		if err != nil {
-			return nil, err
-		}
-		return peer(regex(spiffe + ".*" + l))
+		return peer(regex(spiffe + ".*" + t.literal(v[1:], t.target.Version.quotesAll(), quotesAllSince)))
 	case strings.HasSuffix(v, "*"):
 		return peer(prefix(spiffe + v[:len(v)-1]))
 	}
@@ -150,10 +151,7 @@ func (t *translator) principal(v string) (*rbacv3.Principal, error) {
 func (t *translator) sourceNamespace(v string) (*rbacv3.Principal, error) {
 	parts := strings.Split(v, "*")
 	for i := range parts {
-		var err error
-		if parts[i], err = literal(parts[i], t.target.Version.quotesAll(), "1.28.7, 1.29.3, 1.30"); err != nil {
-			return nil, err
-		}
+		parts[i] = t.literal(parts[i], t.target.Version.quotesAll(), quotesAllSince)
 	}
 	return peer(regex(".*/ns/" + strings.Join(parts, ".*") + "/.*"))
 }
@@ -167,13 +165,8 @@ func (t *translator) serviceAccount(v string) (*rbacv3.Principal, error) {
 	if !ok {
 		ns, sa = t.namespace, v
 	}
-	ns, err := literal(ns, t.target.Version.quotesAccounts(), "1.27.9, 1.28.6, 1.29.2, 1.30")
-	if err != nil {
-		return nil, err
-	}
-	if sa, err = literal(sa, t.target.Version.quotesAccounts(), "1.27.9, 1.28.6, 1.29.2, 1.30"); err != nil {
-		return nil, err
-	}
+	ns = t.literal(ns, t.target.Version.quotesAccounts(), quotesAccountsSince)
+	sa = t.literal(sa, t.target.Version.quotesAccounts(), quotesAccountsSince)
 	return peer(regex("spiffe://.+/ns/" + ns + "/(.+/|)sa/" + sa + "(/.+)?"))
 }
 

@@ -99,6 +99,12 @@ func (v Version) quotesAccounts() bool {
 	return v.since(release(27, 9), release(28, 6), release(29, 2))
 }
 
+// The releases that quote, for people.
+const (
+	quotesAccountsSince = "1.27.9, 1.28.6, 1.29.2, 1.30"
+	quotesAllSince      = "1.28.7, 1.29.3, 1.30"
+)
+
 func (v Version) quotesAll() bool { return v.since(release(28, 7), release(29, 3)) }
 
 // manyProviders tells whether the policies of action CUSTOM are grouped by their provider, whose name is in their keys.
