@@ -211,7 +211,7 @@ func TestMetrics(t *testing.T) {
 	})
 }
 
-// A Telemetry resource adds a label, takes one away, and switches a metric off, for one service only.
+// A Telemetry resource adds labels, constant and by expression, takes one away, and switches a metric off, for one service only.
 func TestMetricsOverrides(t *testing.T) {
 	t.Parallel()
 	m := Start(t, Options{Manifests: `
@@ -226,6 +226,10 @@ spec:
     - match: {metric: REQUEST_COUNT, mode: SERVER}
       tagOverrides:
         team: {value: '"blue"'}
+        request_host: {value: request.host}
+        caller: {value: filter_state.downstream_peer.workload}
+        version: {value: "request.headers['x-version']"}
+        source_version: {value: "response.code >= 500 ? 'bad' : 'good'"}
         source_app: {operation: REMOVE}
     - match: {metric: REQUEST_SIZE, mode: SERVER}
       disabled: true
@@ -253,6 +257,11 @@ spec:
 	two, _ := by("istio_requests_total", "echo-v2")
 	if _, has := one["source_app"]; has || one["team"] != "blue" {
 		t.Errorf("echo-v1: %v", one)
+	}
+	for label, want := range map[string]string{"request_host": "host.example", "caller": "sleep", "version": "unknown", "source_version": "good"} {
+		if one[label] != want {
+			t.Errorf("echo-v1: %s is %q, want %q", label, one[label], want)
+		}
 	}
 	if _, has := two["team"]; has || two["source_app"] != "sleep" {
 		t.Errorf("echo-v2: %v", two)

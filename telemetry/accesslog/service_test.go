@@ -46,7 +46,7 @@ func (c *collectors) StreamAccessLogs(s alsv3.AccessLogService_StreamAccessLogsS
 		}
 		m, err := s.Recv()
 		if err != nil {
-			return nil // the client has ended the stream
+			return nil //nolint:nilerr // the client has ended the stream
 		}
 		c.mu.Lock()
 		c.batches++

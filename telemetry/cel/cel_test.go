@@ -108,7 +108,7 @@ func TestExpressions(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }() // read only
 	env, recs := NewEnv(node(t)), records(t)
 	var out strings.Builder
 	record, cases := "", 0

@@ -17,6 +17,6 @@
 // %DOWNSTREAM_PEER_URI_SAN% does; Envoy, which looks at the connection inside the tunnel, finds no TLS there. A peer's labels are
 // made of what workload discovery knows (app, version, and the canonical name and revision), where Istio has none.
 //
-// An [Env] costs nothing until the first expression is compiled; then some 300 KiB, and one expression some 5 KiB. Expressions are
+// An [Env] costs nothing until the first expression is compiled; then some 300 KiB, and one expression 1 to 2 KiB. Expressions are
 // evaluated without being type-checked first, as in Envoy, since nearly all attributes are dynamic.
 package cel
