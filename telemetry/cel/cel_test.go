@@ -199,6 +199,24 @@ func TestConcurrentUse(t *testing.T) {
 	wg.Wait()
 }
 
+// Whatever the expression, neither Compile nor an evaluation panics.
+func FuzzCompile(f *testing.F) {
+	for _, s := range []string{"request.path", "1/0", "[1][2]", "request.headers.map(h, h + '!')", "timestamp('x')", "duration('1h') * 2", "'a'.matches('(')", "{'a': 1}.b", "request[1]", "filter_state['x'].y"} {
+		f.Add(s)
+	}
+	env, recs := NewEnv(node(f)), records(f)
+	f.Fuzz(func(_ *testing.T, s string) {
+		p, err := env.Compile(s)
+		if err != nil {
+			return
+		}
+		for _, r := range recs {
+			_ = p.Bool(r)
+			_, _, _ = p.AppendJSON(nil, r)
+		}
+	})
+}
+
 func BenchmarkFilter(b *testing.B) {
 	p, err := NewEnv(nil).Compile(`response.code >= 400 && request.path.startsWith("/admin")`)
 	if err != nil {

@@ -1,6 +1,7 @@
 package cel
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 
@@ -80,7 +81,11 @@ func (c *checker) walk(e ast.Expr, locals []string) {
 		f := e.AsComprehension()
 		c.walk(f.IterRange(), locals)
 		c.walk(f.AccuInit(), locals)
-		inner := append(slices.Clip(locals), f.IterVar(), f.AccuVar(), f.IterVar2())
+		if len(locals) > 0 && c.err == nil {
+			// Its time would grow with the square of what a client sends. Envoy's access log has no macros at all.
+			c.err = errors.New("a macro (all, exists, map, filter) inside another one is not supported")
+		}
+		inner := []string{f.IterVar(), f.AccuVar(), f.IterVar2()}
 		c.walk(f.LoopCondition(), inner)
 		c.walk(f.LoopStep(), inner)
 		c.walk(f.Result(), inner)

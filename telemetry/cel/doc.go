@@ -13,7 +13,7 @@
 // could do anything about it; what never can be there is named when the expression is compiled: see [Program.Unavailable].
 //
 // Differences from Envoy. The whole standard library of CEL is there, macros and string concatenation included, which Envoy's
-// access log has not or only if asked (cel_config). connection.mtls and the URI SANs tell of the tunnel, as
+// access log has not or only if asked (cel_config); macros cannot be nested. connection.mtls and the URI SANs tell of the tunnel, as
 // %DOWNSTREAM_PEER_URI_SAN% does; Envoy, which looks at the connection inside the tunnel, finds no TLS there. A peer's labels are
 // made of what workload discovery knows (app, version, and the canonical name and revision), where Istio has none.
 //

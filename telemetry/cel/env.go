@@ -61,9 +61,14 @@ func (e *Env) start() error {
 }
 
 // Compile parses and plans an expression. The error says where it is malformed, or which function nobody knows.
-func (e *Env) Compile(expression string) (*Program, error) {
+func (e *Env) Compile(expression string) (p *Program, err error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	defer func() { // as in eval; constants are evaluated here
+		if r := recover(); r != nil {
+			p, err = nil, fmt.Errorf("CEL expression %q: %v", expression, r)
+		}
+	}()
 	if err := e.start(); err != nil {
 		return nil, fmt.Errorf("CEL: %w", err)
 	}

@@ -53,8 +53,7 @@ func (p *Program) Text(r *telemetry.Record) (string, bool) {
 
 // eval is nil for an error.
 func (p *Program) eval(r *telemetry.Record) (v ref.Val) {
-	// cel-go panics where it meets a state that it does not expect. An expression must not end the process.
-	defer func() {
+	defer func() { // cel-go panics where it meets a state that it does not expect; an expression must not end the process
 		if recover() != nil {
 			v = nil
 		}
