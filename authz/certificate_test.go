@@ -48,7 +48,7 @@ func TestAddressIn(t *testing.T) {
 		{"2001:db8::1", six, true, true},
 		{"fe80::1%eth0", six, true, true},
 		{"::ffff:10.0.0.1", four, false, true},
-		{"::ffff:10.0.0.1", six, false, true},
+		{"::ffff:10.0.0.1", six, true, true},
 		{"::ffff:11.0.0.1", four, false, false},
 		{"10.1.2.3:80", four, false, false},
 		{"", four, false, false},

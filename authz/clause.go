@@ -60,7 +60,7 @@ type Path struct{ Pattern Pattern }
 // URITemplate tests the path without query and fragment against a template.
 type URITemplate struct{ Template Template }
 
-// IP tests that an address lies in a range. An IPv4 address written in IPv6 form counts as IPv4.
+// IP tests that an address lies in a range. For one written in IPv6 form see the package comment.
 type IP struct {
 	Of    Address
 	Range netip.Prefix

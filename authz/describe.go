@@ -72,7 +72,7 @@ func (e *evaluation) describePeer(c *Authenticated) Reason {
 
 func (e *evaluation) addressGot(of Address) string {
 	if addr := e.address(of); addr.IsValid() {
-		return addr.Unmap().String()
+		return addr.String()
 	}
 	return "unknown"
 }

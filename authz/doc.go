@@ -101,7 +101,7 @@
 //   - Envoy treats a peer without an IP address as outside every range, so a deny by address lets it through.
 //     Here an unknown address refuses: no allow matches it, every deny does.
 //   - To Envoy an IPv4 address in IPv6 form (::ffff:10.0.0.1), as x-forwarded-for may hold, is in ranges of IPv6 only.
-//     Here it is the IPv4 address.
+//     Here it is possibly in those of the IPv4 address too, so that a deny of 10.0.0.0/8 sees it; an allow goes by Envoy's reading.
 //   - To Envoy a TLS client without a certificate is authenticated, by the empty name. Here it is nobody: such a
 //     [Request] has no Peer.
 package authz

@@ -122,12 +122,14 @@ func (e *evaluation) address(of Address) netip.Addr {
 }
 
 // within reports whether an address lies in a range; an unknown address possibly does. The zone of a link-local
-// address is not part of any range.
+// address is not part of any range. An IPv4 address in IPv6 form (::ffff:10.0.0.1) certainly lies in ranges of IPv6 only, as in
+// Envoy, and possibly in those of the IPv4 address too: whoever writes an x-forwarded-for chooses the form.
 func within(addr netip.Addr, rng netip.Prefix, r reading) bool {
 	if !addr.IsValid() {
 		return r == possibly
 	}
-	return rng.Contains(addr.Unmap().WithZone(""))
+	addr = addr.WithZone("")
+	return rng.Contains(addr) || r == possibly && addr.Is4In6() && rng.Contains(addr.Unmap())
 }
 
 func (e *evaluation) port(c *DestinationPort, r reading) bool {

@@ -1,7 +1,5 @@
 package authz
 
-import "net/netip"
-
 // index finds, in a long list of policies or of alternatives of an Or, the first that holds. See "How a large set is decided" in
 // the package comment.
 //
@@ -144,10 +142,15 @@ func (x *index) searchValue(e *evaluation, t *table, v string, best int32, r rea
 
 // searchAddress: an address that is not known possibly lies in every range.
 func (x *index) searchAddress(e *evaluation, t *table, best int32, r reading) int32 {
-	addr := e.address(e.cache.attributes[t.attribute].of)
+	addr := e.address(e.cache.attributes[t.attribute].of).WithZone("")
 	if addr.IsValid() {
-		for i := t.ranges.smallest(plainAddr(addr)); i >= 0; i = t.ranges.parents[i] {
+		for i := t.ranges.smallest(addr); i >= 0; i = t.ranges.parents[i] {
 			best = x.enter(e, t.ranges.entries[i], best, r)
+		}
+		if addr.Is4In6() { // possibly in ranges of the IPv4 address
+			for i := t.ranges.smallest(addr.Unmap()); i >= 0; i = t.ranges.parents[i] {
+				best = x.enter(e, t.ranges.entries[i], best, r)
+			}
 		}
 	} else if r == possibly {
 		for _, to := range t.ranges.entries {
@@ -170,9 +173,6 @@ func (x *index) searchPort(e *evaluation, t *table, best int32, r reading) int32
 	}
 	return best
 }
-
-// plainAddr is an address as ranges see it: IPv4 as such, and without a zone.
-func plainAddr(addr netip.Addr) netip.Addr { return addr.Unmap().WithZone("") }
 
 // indexedOr is an Or of many parts with an index of them: a list of ten thousand principals, say. Compile puts it in the place
 // of the Or.

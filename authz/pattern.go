@@ -93,16 +93,7 @@ func (p *Pattern) match(v string, r reading) bool {
 
 func addressIn(v string, ranges []netip.Prefix, r reading) bool {
 	addr, err := netip.ParseAddr(v)
-	if err != nil {
-		return false
-	}
-	addr = addr.WithZone("")
-	in := slices.ContainsFunc(ranges, func(rng netip.Prefix) bool { return rng.Contains(addr) })
-	if !addr.Is4In6() || in == (r == possibly) {
-		return in
-	}
-	addr = addr.Unmap()
-	return slices.ContainsFunc(ranges, func(rng netip.Prefix) bool { return rng.Contains(addr) })
+	return err == nil && slices.ContainsFunc(ranges, func(rng netip.Prefix) bool { return within(addr, rng, r) })
 }
 
 func (p *Pattern) matchFold(v string) bool {

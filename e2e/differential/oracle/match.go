@@ -102,12 +102,10 @@ func (w *world) within(addr netip.Addr, m cidr, certain bool) bool {
 	if !addr.IsValid() {
 		return w.unknown(certain)
 	}
-	if w.with&MappedAddress != 0 {
-		addr = addr.Unmap()
-	}
 	prefix := netip.MustParseAddr(m.GetAddressPrefix())
 	bits := min(int(m.GetPrefixLen().GetValue()), prefix.BitLen())
-	return netip.PrefixFrom(prefix, bits).Masked().Contains(addr)
+	rng := netip.PrefixFrom(prefix, bits).Masked()
+	return rng.Contains(addr) || w.with&MappedAddress != 0 && !certain && rng.Contains(addr.Unmap())
 }
 
 // unknown is the result of a test of an address that is not known.

@@ -29,8 +29,8 @@ const (
 	UnknownAddress
 	// NoCertificate: a TLS client without a certificate is nobody.
 	NoCertificate
-	// MappedAddress: an IPv4 address written as IPv6 (::ffff:10.0.0.1) is the IPv4 address. To Envoy it is in ranges of IPv6 only.
-	// Whoever writes x-forwarded-for chooses the form.
+	// MappedAddress: an IPv4 address written as IPv6 (::ffff:10.0.0.1) is possibly the IPv4 address too. To Envoy it is in ranges of
+	// IPv6 only. Whoever writes x-forwarded-for chooses the form.
 	MappedAddress
 
 	// All of them are what authz does.
