@@ -23,8 +23,8 @@ type shape struct {
 	miss    bool
 }
 
-func method(m string) authz.Clause {
-	return &authz.Header{Name: ":method", Pattern: authz.Exact(m)}
+func isGet() authz.Clause {
+	return &authz.Header{Name: ":method", Pattern: authz.Exact("GET")}
 }
 
 func pathIs(format string, args ...any) authz.Clause {
@@ -76,7 +76,7 @@ func shapes() []shape {
 	web := "/ns/shop/sa/web"
 	all := []shape{
 		{name: "design", rule: func(_ testing.TB, i, _ int) (authz.Clause, authz.Clause) { // method, path, principal
-			return authz.And{method("GET"), pathBegins("/service%d/", i)}, client("/ns/shop/sa/client%d", i)
+			return authz.And{isGet(), pathBegins("/service%d/", i)}, client("/ns/shop/sa/client%d", i)
 		}, request: func(n int) *authz.Request {
 			return asking(fmt.Sprintf("/service%d/items?x=1", n-1), fmt.Sprintf("/ns/shop/sa/client%d", n-1))
 		}},
@@ -86,10 +86,10 @@ func shapes() []shape {
 			return asking(fmt.Sprintf("/service%d/%d", (n-1)/10, (n-1)%10), fmt.Sprintf("/ns/shop/sa/client%d", (n-1)/10))
 		}},
 		{name: "one-principal", rule: func(_ testing.TB, i, _ int) (authz.Clause, authz.Clause) {
-			return authz.And{method("GET"), pathIs("/service/%d", i)}, client("%s", web)
+			return authz.And{isGet(), pathIs("/service/%d", i)}, client("%s", web)
 		}, request: func(n int) *authz.Request { return asking(fmt.Sprintf("/service/%d", n-1), web) }},
 		{name: "one-path", rule: func(_ testing.TB, i, _ int) (authz.Clause, authz.Clause) {
-			return authz.And{method("GET"), pathIs("/service")}, client("/ns/shop/sa/client%d", i)
+			return authz.And{isGet(), pathIs("/service")}, client("/ns/shop/sa/client%d", i)
 		}, request: func(n int) *authz.Request { return asking("/service", fmt.Sprintf("/ns/shop/sa/client%d", n-1)) }},
 		{name: "pairs", rule: func(_ testing.TB, i, n int) (authz.Clause, authz.Clause) { // each of both is shared by many
 			return pathIs("/service/%d", i%side(n)), client("/ns/shop/sa/client%d", i/side(n))
@@ -114,7 +114,7 @@ func shapes() []shape {
 			return asking("/x", fmt.Sprintf("/ns/shop%d/sa/web%d", (n-1)/side(n), (n-1)%side(n)))
 		}},
 		{name: "trust-domains", rule: func(tb testing.TB, i, _ int) (authz.Clause, authz.Clause) {
-			return method("GET"), &authz.FilterStateIs{Key: authz.PeerPrincipal, Pattern: authz.Prefix(fmt.Sprintf("spiffe://td%d/", i))}
+			return isGet(), &authz.FilterStateIs{Key: authz.PeerPrincipal, Pattern: authz.Prefix(fmt.Sprintf("spiffe://td%d/", i))}
 		}, request: func(n int) *authz.Request {
 			r := asking("/x", web)
 			r.FilterState = state(fmt.Sprintf("spiffe://td%d/ns/shop/sa/web", n-1))
@@ -130,14 +130,14 @@ func shapes() []shape {
 		}},
 		{name: "cidrs", rule: func(_ testing.TB, i, _ int) (authz.Clause, authz.Clause) {
 			a := netip.AddrFrom4([4]byte{10, byte(i >> 14), byte(i >> 6), byte(i << 2)})
-			return method("GET"), &authz.IP{Of: authz.DirectRemoteIP, Range: netip.PrefixFrom(a, 30)}
+			return isGet(), &authz.IP{Of: authz.DirectRemoteIP, Range: netip.PrefixFrom(a, 30)}
 		}, request: func(n int) *authz.Request {
 			r, i := asking("/x", web), n-1
 			r.DirectRemoteIP = netip.AddrFrom4([4]byte{10, byte(i >> 14), byte(i >> 6), byte(i<<2) + 1})
 			return r
 		}},
 		{name: "claims", rule: func(_ testing.TB, i, _ int) (authz.Clause, authz.Clause) {
-			return method("GET"), authz.And{claim("iss", "https://issuer.example.com"), claim("sub", fmt.Sprintf("user%d", i))}
+			return isGet(), authz.And{claim("iss", "https://issuer.example.com"), claim("sub", fmt.Sprintf("user%d", i))}
 		}, request: func(n int) *authz.Request {
 			r := asking("/x", web)
 			payload := &structpb.Struct{Fields: map[string]*structpb.Value{
@@ -147,14 +147,14 @@ func shapes() []shape {
 			return r
 		}},
 		{name: "headers", rule: func(_ testing.TB, i, _ int) (authz.Clause, authz.Clause) {
-			return method("GET"), &authz.Header{Name: "x-user", Pattern: authz.Exact(fmt.Sprintf("user%d", i))}
+			return isGet(), &authz.Header{Name: "x-user", Pattern: authz.Exact(fmt.Sprintf("user%d", i))}
 		}, request: func(n int) *authz.Request {
 			r := asking("/x", web)
 			r.Headers = &headers{"x-user", []string{fmt.Sprintf("user%d", n-1)}}
 			return r
 		}},
 		{name: "repeated-header", action: authz.Deny, rule: func(_ testing.TB, i, _ int) (authz.Clause, authz.Clause) {
-			return method("GET"), &authz.Header{Name: "x-user", Pattern: authz.Exact(fmt.Sprintf("user%d", i))}
+			return isGet(), &authz.Header{Name: "x-user", Pattern: authz.Exact(fmt.Sprintf("user%d", i))}
 		}, request: func(n int) *authz.Request {
 			r := asking("/x", web)
 			r.Headers = &headers{"x-user", append(strings.Split(strings.Repeat("x", 20), ""), fmt.Sprintf("user%d", n-1))}
@@ -162,7 +162,7 @@ func shapes() []shape {
 		}},
 		{name: "repeated-header-elsewhere", action: authz.Deny, rule: func(_ testing.TB, i, _ int) (authz.Clause, authz.Clause) { // about another attribute
 			if i == 0 {
-				return method("GET"), &authz.Header{Name: "x-user", Pattern: authz.Exact("root")}
+				return isGet(), &authz.Header{Name: "x-user", Pattern: authz.Exact("root")}
 			}
 			return pathIs("/service/%d", i), client("%s", web)
 		}, request: func(n int) *authz.Request {

@@ -101,7 +101,7 @@ func (l *linter) targets(p *policy) {
 		switch {
 		case !known:
 			l.report(p, "target-kind", field+".kind", fmt.Sprintf("%q is not a kind that a policy can target", o.Kind), "name a Service, a ServiceEntry or a Gateway; a Deployment or Pod is reached through its Service")
-		case o.Group != group && !(o.Kind == "Service" && o.Group == "core"):
+		case o.Group != group && (o.Kind != "Service" || o.Group != "core"):
 			l.report(p, "target-kind", field+".group", fmt.Sprintf("%s is of group %q, and %q is written: nothing is found", o.Kind, group, o.Group), fmt.Sprintf("write group: %q", group))
 		default:
 			l.targetThere(p, o, field)

@@ -263,11 +263,10 @@ func (r *reader) list(at Place, n *node, kind string) {
 }
 
 // take adds the problems of an object to all others.
-func (r *reader) take(at Place, object string, p *problems) bool {
+func (r *reader) take(at Place, object string, p *problems) {
 	for _, e := range p.list {
 		e.File, e.Document, e.Object = at.File, at.Document, object
 		e.Line = cmp.Or(e.Line, at.Line)
 		r.errors = append(r.errors, e)
 	}
-	return len(p.list) == 0
 }

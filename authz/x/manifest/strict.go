@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
-	"strconv"
 	"strings"
 )
 
@@ -175,25 +174,6 @@ func (p *problems) plain(path string, n *node, v reflect.Value) {
 			p.at(path, "%s is out of range or not whole", n.text)
 		}
 	}
-}
-
-// intOrString is a targetPort.
-type intOrString struct {
-	number uint16
-	text   string
-}
-
-func (v *intOrString) fromNode(n *node) string {
-	if n.kind == isText {
-		v.text = n.text
-		return ""
-	}
-	i, err := strconv.ParseUint(n.text, 10, 16)
-	if n.kind != isNumber || err != nil {
-		return n.describe() + " where a port's number or name belongs"
-	}
-	v.number = uint16(i)
-	return ""
 }
 
 // nearest finds the name that was probably meant, "" if none is near.

@@ -95,7 +95,7 @@ type compiled struct {
 func (r *runner) compiled(c *Case) (*compiled, error) {
 	target, err := r.options.Resolve(c)
 	if err != nil {
-		return &compiled{err: err}, nil
+		return &compiled{err: err}, nil //nolint:nilerr // an outcome of the case, not of the run
 	}
 	key := fmt.Sprint(c.For, " ", c.Query.TCP)
 	if known := r.targets[key]; known != nil {
@@ -134,7 +134,7 @@ func (r *runner) run(c Case) (Outcome, error) {
 	request, err := o.Case.Query.Request(r.options.Paths)
 	if err != nil {
 		o.Err = err
-		return o, nil
+		return o, nil //nolint:nilerr // an outcome of the case, not of the run
 	}
 	v := t.chain.Decide(request)
 	decision := v.Decision

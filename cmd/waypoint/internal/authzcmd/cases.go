@@ -59,7 +59,7 @@ Exit code: 0 all passed, 1 some failed or too little is covered, 2 the input or 
 			}
 			return nil
 		},
-		RunE: func(cmd *cobra.Command, args []string) error { return r.run(cmd, args) },
+		RunE: r.run,
 	}
 	r.input.flags(c)
 	r.choice.flags(c)

@@ -48,7 +48,7 @@ Exit code: 0 no change found, 1 some found, 2 the input is wrong.`,
 			}
 			return nil
 		},
-		RunE: func(cmd *cobra.Command, args []string) error { return r.run(cmd, args) },
+		RunE: r.run,
 	}
 	r.input.flags(c)
 	if err := c.Flags().MarkHidden("file"); err != nil { // the two arguments are the input

@@ -229,18 +229,3 @@ func (f *subjectFlags) fits(c *manifest.Chain, port uint16) bool {
 	return true
 }
 
-// name says what is decided for.
-func (s *subject) name() string {
-	protocol := "HTTP"
-	if s.tcp {
-		protocol = "TCP"
-	}
-	if s.dumped != nil {
-		return "filter chain " + s.dumped.String() + ", " + protocol
-	}
-	name := manifest.ObjectName(s.target.Object)
-	if g := s.target.Gateway; g.Name != "" && s.target.Object.Kind != "Gateway" {
-		name += " at waypoint " + g.Namespace + "/" + g.Name
-	}
-	return name + ", " + protocol
-}
