@@ -228,4 +228,3 @@ func (f *subjectFlags) fits(c *manifest.Chain, port uint16) bool {
 	}
 	return true
 }
-
