@@ -52,6 +52,7 @@ type Conn struct {
 	resetsSent   atomic.Int64
 	wantCapacity atomic.Bool
 	wentAway     atomic.Bool
+	readEnded    atomic.Bool // nobody reads the transport any more
 }
 
 // Stats are counts since the connection began.
@@ -142,10 +143,19 @@ func (c *Conn) Serve() error {
 		if err := c.out.run(c.rw, &c.stats.bytesWritten, c.signalCapacity); err != nil {
 			c.end(err)
 		}
-		_ = c.rw.Close() // the reason is in c.err; there is nobody to tell of a failing Close
+		if !c.readEnded.Load() {
+			_ = c.rw.Close() // ends the reader; the reason is in c.err, and there is nobody to tell of a failing Close
+		}
 	}()
-	c.end(c.read())
+	err := c.read()
+	c.readEnded.Store(true)
+	c.end(err)
 	<-written
+	var broken *ConnError
+	if errors.As(err, &broken) && !broken.Remote {
+		c.linger()
+	}
+	_ = c.rw.Close() // as above
 	c.mu.Lock()
 	c.force.Stop()
 	c.mu.Unlock()

@@ -402,10 +402,16 @@ func TestOnResetAfterTheFact(t *testing.T) {
 	if !errors.As(err, &e) || !e.Refused() {
 		t.Fatal(err)
 	}
-	called := false
-	s.OnReset(func(got *message.ResetError) { called = got == e })
-	if !called {
-		t.Error("not called at once")
+	// ReadHead knows of the reset a moment before it is reported: the call comes within OnReset or right after it.
+	called := make(chan *message.ResetError, 1)
+	s.OnReset(func(got *message.ResetError) { called <- got })
+	select {
+	case got := <-called:
+		if got != e {
+			t.Error(got)
+		}
+	case <-time.After(5 * time.Second):
+		t.Error("not called")
 	}
 	s.Reset(message.Cancel) // idempotent
 	if n := client.Stats().ResetsSent; n != 0 {

@@ -141,6 +141,27 @@ func (c *Conn) end(err error) {
 	}
 }
 
+// lingerBytes is how much of a broken connection is thrown away after its GOAWAY: what a well-meaning peer has under way.
+const lingerBytes = 256 << 10
+
+// linger lets the peer read why the connection has ended: a transport that is closed while there are bytes that nobody has read is
+// reset (a TCP connection by the kernel, a tunnel by RST_STREAM), and the peer loses the GOAWAY that lies before. It ends when
+// the peer closes its side, after lingerBytes, and after closeTimeout at the latest.
+func (c *Conn) linger() {
+	h, ok := c.rw.(interface{ CloseWrite() error })
+	if !ok || h.CloseWrite() != nil {
+		return
+	}
+	var b [1024]byte
+	for left := lingerBytes; left > 0; {
+		n, err := c.rw.Read(b[:])
+		if err != nil {
+			return
+		}
+		left -= n
+	}
+}
+
 // away tells the owner, once, that no new streams are to be had.
 func (c *Conn) away() {
 	if c.opts.OnGoAway != nil && !c.wentAway.Swap(true) {
