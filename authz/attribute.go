@@ -4,7 +4,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"unsafe"
 
 	"google.golang.org/protobuf/types/known/structpb"
 )
@@ -66,20 +65,20 @@ type cache struct {
 	attributes []attribute // of the set
 	values     [maxAttributes]values
 	many       []string // of all attributes with many values
-	joined     []byte   // lines of headers
 }
 
-// maxKept is how much, in values and in bytes, a cache may have room for and still be kept: the usual limit of a request's head.
+// maxKept is how much, in values and in bytes, a cache or lines may have room for and still be kept: the usual limit of a request's
+// head.
 const maxKept = 64 << 10
 
 // release forgets the request.
 func (c *cache) release(to *sync.Pool) {
-	if cap(c.many) > maxKept || cap(c.joined) > maxKept {
+	if cap(c.many) > maxKept {
 		return
 	}
 	clear(c.values[:len(c.attributes)])
 	clear(c.many)
-	c.many, c.joined = c.many[:0], c.joined[:0]
+	c.many = c.many[:0]
 	to.Put(c)
 }
 
@@ -92,7 +91,7 @@ func (c *cache) of(e *evaluation, id uint8, r reading) *values {
 		c.load(e, &c.attributes[id], v)
 	}
 	if v.n == several && r == possibly {
-		c.gatherLines(v, e.request, c.attributes[id].name)
+		c.gatherLines(v, e, c.attributes[id].name)
 	}
 	return v
 }
@@ -146,20 +145,10 @@ func (c *cache) end(v *values, from int) {
 }
 
 // gatherLines gathers the lines of a header and the lines joined with commas: what a clause sees that need only possibly hold.
-func (c *cache) gatherLines(v *values, r *Request, name string) {
-	from, joinedFrom := len(c.many), len(c.joined)
-	onOne := OneLine(name)
-	for i := 0; ; i++ {
-		line, ok := r.header(name, i)
-		if !ok {
-			break
-		}
-		c.joined = appendLine(c.joined, joinedFrom, i, line, onOne)
-		c.many = append(c.many, line)
-	}
-	// No copy: the bytes are not written again before release, after which nobody has the string.
-	joined := c.joined[joinedFrom:]
-	c.many = append(c.many, unsafe.String(unsafe.SliceData(joined), len(joined)))
+func (c *cache) gatherLines(v *values, e *evaluation, name string) {
+	from := len(c.many)
+	lines, joined := e.linesOf(name)
+	c.many = append(append(c.many, lines...), joined)
 	c.end(v, from)
 }
 

@@ -92,8 +92,8 @@ func (e *evaluation) addressText(c *AddressText, r reading) bool {
 
 // text tests what appendText writes, without making a string of it.
 func (e *evaluation) text(appendText func([]byte) []byte, p *Pattern, r reading) bool {
-	buf := e.joins.Get().(*[]byte)
-	defer e.joins.Put(buf)
+	buf := e.set.texts.Get().(*[]byte)
+	defer e.set.texts.Put(buf)
 	b := appendText((*buf)[:0])
 	*buf = b
 	// No copy: the test does not keep the string, and the buffer is not written until it goes back to the pool.

@@ -1,9 +1,6 @@
 package authz
 
-import (
-	"net/netip"
-	"sync"
-)
+import "net/netip"
 
 // reading says how to read an attribute that has no one plain value. See the package comment.
 type reading uint8
@@ -22,8 +19,10 @@ type evaluation struct {
 	request *Request
 	path    string // see urlPath
 	pathIs  pathState
-	joins   *sync.Pool // of *[]byte, for headers with several values
+	set     *PolicySet // for its pools
+	lines   *lines     // see linesOf; nil until a header has several
 	cache   *cache
+	steps   int // how many a search of an index may still take: see index.first
 }
 
 type pathState uint8

@@ -99,6 +99,7 @@ func (s *PolicySet) ExplainTop(r *Request, n int) Explanation {
 		x.Decision = s.policies[first].onMatch
 	}
 	e := s.evaluate(r)
+	defer e.release()
 	top, nearest := e.top(s.policies, first, n)
 	for _, at := range top {
 		if at == nearest {

@@ -1,9 +1,6 @@
 package authz
 
-import (
-	"strings"
-	"unsafe"
-)
+import "strings"
 
 // header tests a header that may have been sent any number of times.
 func (e *evaluation) header(h *Header, r reading) bool {
@@ -19,27 +16,25 @@ func (e *evaluation) header(h *Header, r reading) bool {
 	if h.single {
 		return h.value(first, r)
 	}
-	second, more := e.request.header(h.Name, 1)
-	if !more {
+	if _, more := e.request.header(h.Name, 1); !more {
 		return h.value(first, r)
 	}
 
+	lines, joined := e.linesOf(h.Name)
 	if r == certainly {
-		for i, v := 1, second; more; v, more = e.request.header(h.Name, i) {
+		for _, v := range lines {
 			if !h.value(v, r) {
 				return false
 			}
-			i++
 		}
-		return h.value(first, r) && (!h.Joined && !h.oneLine || e.joined(h, r))
+		return !h.Joined && !h.oneLine || h.value(joined, r)
 	}
-	for i, v := 1, second; more; v, more = e.request.header(h.Name, i) {
+	for _, v := range lines {
 		if h.value(v, r) {
 			return true
 		}
-		i++
 	}
-	return h.value(first, r) || e.joined(h, r)
+	return h.value(joined, r)
 }
 
 // value tests one value.
@@ -56,36 +51,6 @@ func (h *Header) test(v string, r reading) bool {
 		return ok && h.From <= n && n < h.To
 	}
 	return h.Pattern.match(v, r)
-}
-
-// joined tests the values joined with commas, which is what a backend that reads them as one list gets. On the line of a
-// [OneLine] header Envoy leaves out empty values, with their commas.
-func (e *evaluation) joined(h *Header, r reading) bool {
-	buf := e.joins.Get().(*[]byte)
-	defer e.joins.Put(buf)
-	b := (*buf)[:0]
-	for i := 0; ; i++ {
-		v, ok := e.request.header(h.Name, i)
-		if !ok {
-			break
-		}
-		b = appendLine(b, 0, i, v, h.oneLine)
-	}
-	*buf = b
-	// No copy: the test does not keep the string, and the buffer is not written until it goes back to the pool.
-	return h.value(unsafe.String(unsafe.SliceData(b), len(b)), r)
-}
-
-// appendLine appends the i-th line of a header to those joined so far, which begin at b[from].
-func appendLine(b []byte, from, i int, line string, oneLine bool) []byte {
-	comma := i > 0
-	if oneLine {
-		comma = len(b) > from && line != ""
-	}
-	if comma {
-		b = append(b, ',')
-	}
-	return append(b, line...)
 }
 
 // parseInt64 reads a decimal integer as Envoy's range match does: with an optional sign, and white space around it.

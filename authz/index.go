@@ -44,6 +44,28 @@ type group struct {
 // maxFolded is the longest text that is looked up without regard to case. The longest host name has 253 bytes.
 const maxFolded = 256
 
+// first returns the place of the first member that holds, or how many there are.
+//
+// Many values of one attribute, lines of a header say, may lead to the same members again and again, and those of several attributes
+// multiply: a client must not make an index slower than no index. So when looking has cost twice what trying all would have, all
+// are tried.
+func (x *index) first(e *evaluation, r reading) int32 {
+	end := int32(max(len(x.policies), len(x.parts)))
+	outer := e.steps
+	e.steps = 2 * int(end)
+	best := x.search(e, x.root, end, r)
+	if e.steps < 0 {
+		for at := range best {
+			if x.holds(e, at, r) {
+				best = at
+				break
+			}
+		}
+	}
+	e.steps = outer
+	return best
+}
+
 // search looks below a node for a member that holds and comes before best, and returns its place, or best.
 //
 // Keeping the best place found so far takes the place of merging: where lists of candidates are in order, each is left as soon
@@ -59,7 +81,7 @@ func (x *index) search(e *evaluation, n *node, best int32, r reading) int32 {
 
 func (x *index) tryAll(e *evaluation, members []int32, best int32, r reading) int32 {
 	for _, at := range members {
-		if at >= best {
+		if at >= best || e.spent() {
 			break
 		}
 		if x.holds(e, at, r) {
@@ -77,7 +99,16 @@ func (x *index) holds(e *evaluation, at int32, r reading) bool {
 	return e.matches(&x.policies[at])
 }
 
+// spent takes a step, and reports that there is none left: the search is then to end. See first.
+func (e *evaluation) spent() bool {
+	e.steps--
+	return e.steps < 0
+}
+
 func (x *index) enter(e *evaluation, to entry, best int32, r reading) int32 {
+	if e.spent() {
+		return best
+	}
 	if to >= 0 {
 		if int32(to) < best && x.holds(e, int32(to), r) {
 			return int32(to)
@@ -187,6 +218,5 @@ func (c *indexedOr) holds(e *evaluation, r reading) bool {
 	if e.cache == nil {
 		return e.holds(c.Or, r)
 	}
-	end := int32(len(c.Or))
-	return c.index.search(e, c.index.root, end, r) < end
+	return int(c.index.first(e, r)) < len(c.Or)
 }

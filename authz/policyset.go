@@ -20,7 +20,8 @@ type PolicySet struct {
 	action   Action
 	policies []policy  // in the order in which they are tried
 	onMiss   Decision  // when no policy matches
-	joins    sync.Pool // of *[]byte
+	texts    sync.Pool // of *[]byte
+	lines    sync.Pool // of *lines
 
 	// A set of some size has an index of its policies, or indexes inside of them, and then a list of the attributes that these
 	// look up. See index.go.
@@ -97,7 +98,8 @@ func newSet(action Action, n int) *PolicySet {
 		action:   action,
 		policies: make([]policy, 0, n),
 		onMiss:   Decision{Allowed: action != Allow, Action: action},
-		joins:    sync.Pool{New: func() any { return new([]byte) }},
+		texts:    sync.Pool{New: func() any { return new([]byte) }},
+		lines:    sync.Pool{New: func() any { return new(lines) }},
 		caches:   sync.Pool{New: func() any { return new(cache) }},
 	}
 	if action == Allow {
@@ -169,18 +171,20 @@ func (s *PolicySet) decide(r *Request) *Decision {
 // first returns the place of the first policy that matches, or len(s.policies).
 func (s *PolicySet) first(r *Request) int {
 	e := s.evaluate(r)
-	if s.attributes == nil {
-		return s.firstOf(&e)
-	}
-	e.cache = s.caches.Get().(*cache)
-	e.cache.attributes = s.attributes
 	var at int
-	if s.index == nil {
+	if s.attributes == nil {
 		at = s.firstOf(&e)
 	} else {
-		at = int(s.index.search(&e, s.index.root, int32(len(s.policies)), s.lookup))
+		e.cache = s.caches.Get().(*cache)
+		e.cache.attributes = s.attributes
+		if s.index == nil {
+			at = s.firstOf(&e)
+		} else {
+			at = int(s.index.first(&e, s.lookup))
+		}
+		e.cache.release(&s.caches)
 	}
-	e.cache.release(&s.caches)
+	e.release()
 	return at
 }
 
@@ -194,7 +198,7 @@ func (s *PolicySet) firstOf(e *evaluation) int {
 	return len(s.policies)
 }
 
-// evaluate begins a plain evaluation.
+// evaluate begins a plain evaluation. It is to be released.
 func (s *PolicySet) evaluate(r *Request) evaluation {
-	return evaluation{request: r, joins: &s.joins}
+	return evaluation{request: r, set: s}
 }
