@@ -76,18 +76,19 @@ func hostHasName(host, name string) bool {
 
 func equalFold(v, lower string) bool { return len(v) == len(lower) && equalFoldASCII(v, lower) }
 
-// addressText tests the text of an address or of the destination's port. One that is not known possibly matches.
+// addressText tests the text of an address or of the destination's port. One that is not known possibly matches. An IPv4 address
+// in IPv6 form is read as it is written, and possibly as IPv4: see within.
 func (e *evaluation) addressText(c *AddressText, r reading) bool {
-	addr := e.address(c.Of)
+	addr := e.address(c.Of).WithZone("")
 	if !addr.IsValid() {
 		return r == possibly
 	}
-	return e.text(func(b []byte) []byte {
-		if c.Port {
-			return strconv.AppendUint(b, uint64(e.request.Destination.Port()), 10)
-		}
-		return addr.Unmap().WithZone("").AppendTo(b)
-	}, &c.Pattern, r)
+	if c.Port {
+		port := e.request.Destination.Port()
+		return e.text(func(b []byte) []byte { return strconv.AppendUint(b, uint64(port), 10) }, &c.Pattern, r)
+	}
+	return e.text(addr.AppendTo, &c.Pattern, r) ||
+		r == possibly && addr.Is4In6() && e.text(addr.Unmap().AppendTo, &c.Pattern, r)
 }
 
 // text tests what appendText writes, without making a string of it.

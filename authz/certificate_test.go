@@ -60,6 +60,34 @@ func TestAddressIn(t *testing.T) {
 	}
 }
 
+// An IPv4 address in IPv6 form has two readings, wherever it is asked about: as it is written, which is Envoy's, and as IPv4.
+func TestMappedAddress(t *testing.T) {
+	mapped := netip.MustParseAddr("::ffff:10.0.0.1")
+	four := []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
+	other := []netip.Prefix{netip.MustParsePrefix("11.0.0.0/8")}
+	r := &Request{RemoteIP: mapped, FilterState: mapState{"a": mapped.String(), "with port": "[::ffff:10.0.0.1]:80"}}
+	for _, c := range []struct {
+		what                string
+		clause              Clause
+		certainly, possibly bool
+	}{
+		{"in the range", &IP{RemoteIP, four[0]}, false, true},
+		{"in all of IPv6", &IP{RemoteIP, netip.MustParsePrefix("::/0")}, true, true},
+		{"filter state, in the range", &FilterStateIP{"a", four, false}, false, true},
+		{"filter state, not in the range", &FilterStateIP{"a", four, true}, false, true},
+		{"filter state, with its port", &FilterStateIP{"with port", four, true}, false, true},
+		{"filter state, not in another", &FilterStateIP{"a", other, true}, true, true},
+		{"text as IPv4", &AddressText{Of: RemoteIP, Pattern: Prefix("10.")}, false, true},
+		{"text as written", &AddressText{Of: RemoteIP, Pattern: Exact("::ffff:10.0.0.1")}, true, true},
+		{"other text", &AddressText{Of: RemoteIP, Pattern: Prefix("11.")}, false, false},
+	} {
+		e := evaluationOf(r)
+		if e.holds(c.clause, certainly) != c.certainly || e.holds(c.clause, possibly) != c.possibly {
+			t.Errorf("%s: certainly %v, possibly %v", c.what, e.holds(c.clause, certainly), e.holds(c.clause, possibly))
+		}
+	}
+}
+
 // What a log rule of an ordered set lets pass, it lets pass like an allow: on certainty.
 func TestOrderedLogNeedsCertainty(t *testing.T) {
 	unknown := &IP{Of: SourceIP, Range: netip.MustParsePrefix("10.0.0.0/8")}

@@ -80,7 +80,8 @@ const (
 // DestinationPort tests that From <= port < To.
 type DestinationPort struct{ From, To uint32 }
 
-// AddressText tests the text of an address, such as "10.0.0.1" or "2001:db8::1".
+// AddressText tests the text of an address, such as "10.0.0.1" or "2001:db8::1". For one written in IPv6 form see the package
+// comment.
 type AddressText struct {
 	Of Address
 	// Port tests the port instead, in decimal. Of must be DestinationIP: no other port is known.

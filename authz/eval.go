@@ -1,6 +1,9 @@
 package authz
 
-import "net/netip"
+import (
+	"net/netip"
+	"slices"
+)
 
 // reading says how to read an attribute that has no one plain value. See the package comment.
 type reading uint8
@@ -182,12 +185,10 @@ func (e *evaluation) filterStateIP(c *FilterStateIP, r reading) bool {
 		}
 		addr = withPort.Addr()
 	}
-	for _, rng := range c.Ranges {
-		if within(addr, rng, r) {
-			return !c.Invert
-		}
+	if c.Invert {
+		r = r.opposite()
 	}
-	return c.Invert
+	return c.Invert != slices.ContainsFunc(c.Ranges, func(rng netip.Prefix) bool { return within(addr, rng, r) })
 }
 
 func invalidPrefix(p netip.Prefix) bool { return !p.IsValid() }

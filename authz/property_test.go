@@ -72,10 +72,23 @@ func (w world) addr() netip.Addr {
 }
 
 func (w world) maybeAddr() netip.Addr {
-	if w.vague && w.IntN(3) == 0 {
-		return netip.Addr{}
+	if w.vague {
+		switch w.IntN(6) {
+		case 0, 1:
+			return netip.Addr{}
+		case 2:
+			return netip.AddrFrom16(w.addr().As16()) // in IPv6 form
+		}
 	}
 	return w.addr()
+}
+
+// stateAddr is what filter state holds under "b": an address, mostly.
+func (w world) stateAddr() string {
+	if addr := w.maybeAddr(); addr.IsValid() {
+		return addr.String()
+	}
+	return "unknown"
 }
 
 func (w world) clause(depth int) Clause {
@@ -88,7 +101,9 @@ func (w world) clause(depth int) Clause {
 		}
 		return &Not{w.clause(depth - 1)}
 	}
-	switch w.IntN(12) {
+	switch w.IntN(13) {
+	case 12:
+		return &AddressText{Of: Address(w.IntN(4)), Pattern: []Pattern{Prefix("10."), Exact("10.0.0.1"), Contains("::ffff:")}[w.IntN(3)]}
 	case 0:
 		return Always{}
 	case 1:
@@ -154,7 +169,7 @@ func (w world) request() *Request {
 	claims := &structpb.Struct{Fields: map[string]*structpb.Value{"a": structpb.NewStringValue(w.word()), "b": structpb.NewListValue(list)}}
 	return &Request{
 		HTTP: w.IntN(8) > 0, Method: "GET", Path: w.word(), Headers: mapHeaders{"x-a": w.values(), "x-b": w.values(), "via": w.values()},
-		FilterState: mapState{"a": w.word(), "b": "10.0.0.1"}, Metadata: oneMetadata{claims},
+		FilterState: mapState{"a": w.word(), "b": w.stateAddr()}, Metadata: oneMetadata{claims},
 		Peer: []*Peer{nil, {URISANs: []string{w.word()}, Subject: w.word()}}[w.IntN(2)], ServerName: w.word(),
 		SourceIP: w.maybeAddr(), DirectRemoteIP: w.maybeAddr(), RemoteIP: w.maybeAddr(),
 		Destination: netip.AddrPortFrom(w.maybeAddr(), uint16(80+w.IntN(3))),

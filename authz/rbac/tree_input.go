@@ -98,7 +98,6 @@ func ofAddress(of authz.Address) *input {
 	is := in.is
 	in.is = func(s string) authz.Clause {
 		if addr, err := netip.ParseAddr(s); err == nil && addr.Zone() == "" && addr.String() == s {
-			addr = addr.Unmap()
 			return &authz.IP{Of: of, Range: netip.PrefixFrom(addr, addr.BitLen())}
 		}
 		return is(s)

@@ -47,6 +47,10 @@ func TestExceptions(t *testing.T) {
 			[]pair.Line{{Name: "x-forwarded-for", Value: "::ffff:10.0.0.1"}}, true, false, oracle.MappedAddress},
 		{"an ALLOW of all but that range", "base", rbacv3.RBAC_ALLOW, `{"not_id": {"remote_ip": {"address_prefix": "10.0.0.0", "prefix_len": 8}}}`,
 			[]pair.Line{{Name: "x-forwarded-for", Value: "::ffff:10.0.0.1"}}, true, false, oracle.MappedAddress},
+		{"a DENY of a range, and that address in filter state", "base", rbacv3.RBAC_DENY, `{"filter_state": {"key": "` + pair.AddressKey + `", "address_match": {"ranges": [{"address_prefix": "10.0.0.0", "prefix_len": 8}]}}}`,
+			nil, true, false, oracle.MappedAddress},
+		{"an ALLOW of all but that range, in filter state", "base", rbacv3.RBAC_ALLOW, `{"filter_state": {"key": "` + pair.AddressKey + `", "address_match": {"ranges": [{"address_prefix": "10.0.0.0", "prefix_len": 8}], "invert_match": true}}}`,
+			nil, true, false, oracle.MappedAddress},
 		{"an ALLOW of whoever is authenticated, and a client without a certificate", "tls", rbacv3.RBAC_ALLOW, `{"authenticated": {}}`,
 			nil, true, false, oracle.NoCertificate},
 		{"an ALLOW of any name", "tls", rbacv3.RBAC_ALLOW, `{"authenticated": {"principal_name": {"safe_regex": {"regex": ".*"}}}}`,
@@ -61,7 +65,7 @@ func TestExceptions(t *testing.T) {
 				"p": {Permissions: []*rbacv3.Permission{{Rule: &rbacv3.Permission_Any{Any: true}}}, Principals: []*rbacv3.Principal{principal}},
 			}}}}}
 			conn := connTo(c.listener)
-			request := &pair.Request{HTTP: true, Method: "GET", Target: "/", Host: "h", Lines: c.lines}
+			request := &pair.Request{HTTP: true, Method: "GET", Target: "/", Host: "h", Lines: c.lines, Address: "::ffff:10.0.0.1"}
 			envoy := ask(t, s, conn, request)
 			view, _ := request.View(conn, 0)
 			compiled, err := s.Compile()

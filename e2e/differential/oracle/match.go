@@ -144,8 +144,9 @@ func (w *world) filterState(m *matcherv3.FilterStateMatcher, certain bool) bool 
 	if err != nil { // an object, but not an address
 		return w.unknown(certain)
 	}
-	in := slices.ContainsFunc(m.GetAddressMatch().GetRanges(), func(r *xdscorev3.CidrRange) bool { return w.within(addr, r, certain) })
-	return in != m.GetAddressMatch().GetInvertMatch()
+	invert := m.GetAddressMatch().GetInvertMatch()
+	in := slices.ContainsFunc(m.GetAddressMatch().GetRanges(), func(r *xdscorev3.CidrRange) bool { return w.within(addr, r, certain != invert) })
+	return in != invert
 }
 
 func (w *world) metadata(m *matcherv3.MetadataMatcher, from authz.MetadataSource) bool {
