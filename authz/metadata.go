@@ -1,6 +1,7 @@
 package authz
 
 import (
+	"errors"
 	"fmt"
 
 	"google.golang.org/protobuf/types/known/structpb"
@@ -102,6 +103,9 @@ func valueHolds(t ValueTest, v *structpb.Value, r reading) bool {
 }
 
 func copyValueTest(t ValueTest) (ValueTest, error) {
+	if isNil(t) {
+		return nil, errors.New("metadata: no test")
+	}
 	switch t := t.(type) {
 	case *ValueString:
 		c := *t

@@ -356,11 +356,20 @@ func TestCompileErrors(t *testing.T) {
 		`policy "p": permissions: empty path template`:                     {{"p", []Clause{&URITemplate{}}, ok}},
 		`policy "p": permissions: filter state "k": invalid address range`: {{"p", []Clause{&FilterStateIP{Key: "k", Ranges: make([]netip.Prefix, 1)}}, ok}},
 		`policy "p": permissions: metadata "f": no path`:                   {{"p", []Clause{&MetadataIs{Filter: "f"}}, ok}},
-		`policy "p": permissions: metadata: unknown test <nil>`:            {{"p", []Clause{&MetadataIs{Filter: "f", Path: []string{"a"}}}, ok}},
+		`policy "p": permissions: metadata: no test`:                       {{"p", []Clause{&MetadataIs{Filter: "f", Path: []string{"a"}}}, ok}},
 	} {
 		if s, err := Compile(Allow, policies); err == nil || err.Error() != name || s != nil {
 			t.Errorf("%v, want %s", err, name)
 		}
+	}
+	for _, c := range []Clause{(*Not)(nil), (*Header)(nil), (*Authenticated)(nil), And{&Not{(*IP)(nil)}}} {
+		if _, err := Compile(Allow, []Policy{{"p", ok, []Clause{c}}}); err == nil || err.Error() != `policy "p": principals: nil clause` {
+			t.Errorf("%T: %v", c, err)
+		}
+	}
+	empty := &MetadataIs{Path: []string{"a"}, Value: &ValueListHas{(*ValueString)(nil)}}
+	if _, err := Compile(Allow, []Policy{{"p", ok, []Clause{empty}}}); err == nil {
+		t.Error("a test that is nil compiles")
 	}
 	if _, err := Compile(Log+1, nil); err == nil {
 		t.Error("an unknown action compiles")

@@ -1,6 +1,6 @@
 package authz
 
-import "slices"
+import "strings"
 
 // blame says what has to come out otherwise so that the clause comes out as wanted, which it does not.
 func (e *evaluation) blame(c Clause, r reading, want bool) []Reason {
@@ -29,24 +29,23 @@ func (e *evaluation) blameParts(parts []Clause, r reading, want, any bool) []Rea
 		}
 	}
 	if !any {
-		var all []Reason
+		var all merged
 		for _, reasons := range choice {
-			for _, x := range reasons {
-				all = merge(all, x, " and ")
-			}
+			all.add(reasons...)
 		}
-		return all
+		return all.list(" and ")
 	}
 	// What asks about one attribute in several ways is one reason: "GET" or "HEAD".
-	var single []Reason
+	var alone merged
 	var several [][]Reason
 	for _, reasons := range choice {
 		if len(reasons) == 1 && reasons[0].AnyOf == nil {
-			single = merge(single, reasons[0], " or ")
+			alone.add(reasons[0])
 		} else {
 			several = append(several, reasons)
 		}
 	}
+	single := alone.list(" or ")
 	if len(several) == 0 && len(single) == 1 {
 		return single
 	}
@@ -59,18 +58,38 @@ func (e *evaluation) blameParts(parts []Clause, r reading, want, any bool) []Rea
 	return []Reason{{AnyOf: several}}
 }
 
-// merge adds a reason to a list, to the one about the same attribute if there is one.
-func merge(list []Reason, x Reason, joiner string) []Reason {
-	at := slices.IndexFunc(list, func(y Reason) bool {
-		return x.AnyOf == nil && y.AnyOf == nil && y.Attribute == x.Attribute && y.Got == x.Got
-	})
-	switch {
-	case at < 0:
-		return append(list, x)
-	case list[at].Wanted != x.Wanted:
-		list[at].Wanted += joiner + x.Wanted
+// merged is a list of reasons in which those about the same attribute are one. Of a policy for ten thousand principals that is one
+// reason, so what they want is put together only at the end.
+type merged struct {
+	reasons []Reason
+	wanted  [][]string        // of each reason
+	places  map[[2]string]int // by attribute and value
+}
+
+func (m *merged) add(reasons ...Reason) {
+	for _, x := range reasons {
+		subject := [2]string{x.Attribute, x.Got}
+		if at, ok := m.places[subject]; ok && x.AnyOf == nil {
+			if w := m.wanted[at]; len(w) > 1 || w[0] != x.Wanted {
+				m.wanted[at] = append(w, x.Wanted)
+			}
+			continue
+		}
+		if x.AnyOf == nil {
+			if m.places == nil {
+				m.places = map[[2]string]int{}
+			}
+			m.places[subject] = len(m.reasons)
+		}
+		m.reasons, m.wanted = append(m.reasons, x), append(m.wanted, []string{x.Wanted})
 	}
-	return list
+}
+
+func (m *merged) list(joiner string) []Reason {
+	for i, wanted := range m.wanted {
+		m.reasons[i].Wanted = strings.Join(wanted, joiner)
+	}
+	return m.reasons
 }
 
 // evidence says what made the clause come out as it did. Where one part settles it, the first such part is enough.
@@ -91,19 +110,17 @@ func (e *evaluation) evidence(c Clause, r reading, came bool) []Reason {
 	default:
 		return e.leaf(c, !came)
 	}
-	var all []Reason
+	var all merged
 	for _, part := range parts {
 		if e.holds(part, r) != came {
 			continue
 		}
-		for _, x := range e.evidence(part, r, came) {
-			all = merge(all, x, " and ")
-		}
+		all.add(e.evidence(part, r, came)...)
 		if oneIsEnough {
 			break
 		}
 	}
-	return all
+	return all.list(" and ")
 }
 
 // leaf is the reason of a clause without parts.

@@ -3,15 +3,17 @@ package authz
 import (
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 )
 
 // simplify copies a clause without the nesting that generated policies are full of, such as an Or of one And of one.
 func simplify(c Clause) (Clause, error) {
-	switch c := c.(type) {
-	case nil:
+	if isNil(c) {
 		return nil, errors.New("nil clause")
+	}
+	switch c := c.(type) {
 	case Always:
 		return c, nil
 	case And:
@@ -60,6 +62,12 @@ func simplifyAll(parts []Clause) ([]Clause, error) {
 		simple = append(simple, part)
 	}
 	return simple, nil
+}
+
+// isNil reports an interface without a value, or with a nil pointer.
+func isNil(v any) bool {
+	x := reflect.ValueOf(v)
+	return !x.IsValid() || x.Kind() == reflect.Pointer && x.IsNil()
 }
 
 func isAlways(c Clause) bool {

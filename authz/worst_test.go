@@ -108,6 +108,23 @@ func TestLinesOfSeveralHeadersDoNotMultiply(t *testing.T) {
 	}
 }
 
+// The reasons of a policy for many principals take time, and text, in proportion to them.
+func BenchmarkExplainManyPrincipals(b *testing.B) {
+	for _, n := range []int{1_000, 10_000, 100_000} {
+		var principals []Clause
+		for i := range n {
+			principals = append(principals, &FilterStateIs{PeerPrincipal, Exact(fmt.Sprint("spiffe://cluster.local/ns/shop/sa/", i))})
+		}
+		s := compiled(Allow, Policy{"p", []Clause{Always{}}, principals})
+		r := &Request{FilterState: mapState{PeerPrincipal: "spiffe://cluster.local/ns/shop/sa/x"}}
+		b.Run(fmt.Sprint("principals-", n), func(b *testing.B) {
+			for b.Loop() {
+				s.Explain(r)
+			}
+		})
+	}
+}
+
 func BenchmarkManyLines(b *testing.B) {
 	var all []Policy
 	for i := range 10_000 {
