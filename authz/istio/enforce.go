@@ -68,6 +68,8 @@ func (e *enquiry) unknown(o Object) {
 	}
 }
 
+func namespaceObject(name string) Object { return Object{Kind: "Namespace", Name: name} }
+
 func (g *Gateway) object() Object {
 	return Object{Group: gatewayGroup, Kind: "Gateway", Namespace: g.Namespace, Name: g.Name}
 }

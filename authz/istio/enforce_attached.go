@@ -135,6 +135,10 @@ func (e *enquiry) service(ref *typev1beta1.PolicyTargetReference, path string) {
 
 // behind answers for one service that the policy names.
 func (e *enquiry) behind(s *Service, path string) {
+	if s.WaypointUnknown {
+		e.unknown(namespaceObject(s.Namespace))
+		return
+	}
 	if s.Waypoint == nil {
 		if s.anyWorkload(e.mesh, HasSidecar) {
 			e.trap(trapNoWaypointSidecars, path, s.Object)
@@ -198,7 +202,7 @@ func (e *enquiry) aroundWaypoint(s *Service, g *Gateway) {
 	}
 	for i := range e.mesh.Workloads {
 		w := &e.mesh.Workloads[i]
-		if w.Mode != NotInMesh && s.selects(w) && !e.closed(w) {
+		if (w.Mode == Ambient || w.Mode == HasSidecar) && s.selects(w) && !e.closed(w) {
 			e.trap(trapAroundWaypoint, "", s.Object, g.principal())
 			return
 		}

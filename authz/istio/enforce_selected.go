@@ -36,6 +36,8 @@ func (e *enquiry) selected() {
 			e.by(BySidecar, w.object(), w.object(), true)
 		case w.Mode == Ambient:
 			ambient = append(ambient, w)
+		case w.Mode == ModeUnknown:
+			e.unknown(namespaceObject(w.Namespace))
 		default:
 			outside = append(outside, w)
 		}
@@ -43,12 +45,16 @@ func (e *enquiry) selected() {
 	if e.policy.Spec.GetSelector() == nil {
 		e.gatewaysInScope()
 	}
-	if !found && e.policy.Spec.GetSelector() != nil {
-		if e.mesh.Partial {
-			e.unknown(Object{Kind: "Workload", Namespace: e.policy.Namespace})
-		} else {
-			e.trap(trapSelectsNothing, "selector", e.policy.Namespace)
+	switch {
+	case found:
+	case e.mesh.Partial || len(e.mesh.Workloads) == 0:
+		where := e.policy.Namespace
+		if where == e.root {
+			where = "" // it is for all of the mesh
 		}
+		e.unknown(Object{Kind: "Workload", Namespace: where})
+	case e.policy.Spec.GetSelector() != nil:
+		e.trap(trapSelectsNothing, "selector", e.policy.Namespace)
 	}
 	if len(outside) > 0 && e.policy.Spec.GetSelector() != nil {
 		e.trap(trapNotInMesh, "selector", joinObjects(outside))

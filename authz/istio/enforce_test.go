@@ -18,7 +18,7 @@ type meshFile struct {
 	Version   string
 	Workloads []struct {
 		Workload
-		Mode string // ambient, sidecar, or none
+		Mode string // ambient, sidecar, none, or unknown
 	}
 	Policies string // a YAML stream
 }
@@ -31,7 +31,7 @@ func (f meshFile) mesh(t *testing.T) *Mesh {
 		t.Fatal(err)
 	}
 	for _, w := range f.Workloads {
-		mode, ok := map[string]Mode{"ambient": Ambient, "sidecar": HasSidecar, "none": NotInMesh}[w.Mode]
+		mode, ok := map[string]Mode{"ambient": Ambient, "sidecar": HasSidecar, "none": NotInMesh, "unknown": ModeUnknown}[w.Mode]
 		if !ok {
 			t.Fatalf("mode %q", w.Mode)
 		}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"unicode/utf8"
 
 	rbacv3 "github.com/envoyproxy/go-control-plane/envoy/config/rbac/v3"
@@ -27,7 +28,12 @@ type Object struct {
 	Group, Kind, Namespace, Name string
 }
 
-func (o Object) String() string { return o.Kind + " " + o.Namespace + "/" + o.Name }
+func (o Object) String() string {
+	if o.Namespace == "" { // of the cluster
+		return strings.TrimSpace(o.Kind + " " + o.Name)
+	}
+	return o.Kind + " " + o.Namespace + "/" + o.Name
+}
 
 // Target says what is being protected: one filter chain of a waypoint.
 type Target struct {

@@ -9,9 +9,10 @@ type Mesh struct {
 	Version Version
 	// Partial says that there may be more objects than are listed here: what a policy names and the mesh does not list is
 	// then reported as Enforcement.Unknown and not as a mistake. Without it, what is not listed does not exist.
-	Partial   bool
-	Gateways  []Gateway
-	Services  []Service
+	Partial  bool
+	Gateways []Gateway
+	Services []Service
+	// Workloads of the mesh. Without any, what they are is unknown, also in a mesh that is not Partial.
 	Workloads []Workload
 	// Policies are all policies of the mesh. With them it can be told whether a waypoint can be gone around; nil leaves
 	// that question out.
@@ -41,6 +42,8 @@ type Service struct {
 	// Waypoint that its traffic is led through; nil for none. Its own label istio.io/use-waypoint counts, else its
 	// namespace's.
 	Waypoint *Object
+	// WaypointUnknown says that the labels which decide, those of its namespace, are not known. Waypoint is then nil.
+	WaypointUnknown bool
 }
 
 // Port of a Service.
@@ -66,9 +69,10 @@ type Mode uint8
 
 // The modes of a workload.
 const (
-	NotInMesh  Mode = iota // neither sidecar nor ztunnel
-	Ambient                // its node's ztunnel enforces what it can
-	HasSidecar             // its sidecar enforces
+	NotInMesh   Mode = iota // neither sidecar nor ztunnel
+	Ambient                 // its node's ztunnel enforces what it can
+	HasSidecar              // its sidecar enforces
+	ModeUnknown             // the labels of its namespace, which decide, are not known
 )
 
 // Enforcer is what enforces a policy.
@@ -93,7 +97,8 @@ type Enforcement struct {
 	Policy Object // Kind AuthorizationPolicy
 	// By is every enforcer with what it guards; empty when nobody enforces the policy.
 	By []EnforcedBy
-	// Unknown is what the answer depends on and a Partial mesh does not say.
+	// Unknown is what the answer depends on and the mesh does not say. A Workload without a name stands for all workloads of
+	// its namespace, or without a namespace for those of the mesh.
 	Unknown []Object
 	// Traps are what is likely not meant, the gravest first.
 	Traps []Trap

@@ -20,13 +20,19 @@ const gatewayGroup = "gateway.networking.k8s.io"
 func (l *linter) mesh() {
 	m := l.set.Mesh
 	m.Policies = l.set.IstioPolicies()
+	var unplaced []*policy
 	for _, p := range l.policies {
 		l.targets(p)
-		l.traps(p, m.WhoEnforces(&p.Policy.Policy).Traps)
+		e := m.WhoEnforces(&p.Policy.Policy)
+		l.traps(p, e.Traps)
+		if l.unplaced(p, &e) {
+			unplaced = append(unplaced, p)
+		}
 		l.services(p)
 		l.addresses(p)
 		l.custom(p)
 	}
+	l.notAtWaypoint(unplaced)
 }
 
 // traps reports what is known of who enforces the policy.
@@ -56,6 +62,46 @@ func (l *linter) traps(p *policy, traps []istio.Trap) {
 			l.report(p, t.ID, field, t.Text, t.Fix)
 		}
 	}
+}
+
+// unplaced tells whether waypoints do not look at a policy, and the input does not tell who does. The labels of gateways give
+// away a policy that is for one of these.
+func (l *linter) unplaced(p *policy, e *istio.Enforcement) bool {
+	if len(p.refs) > 0 || len(e.Unknown) == 0 || len(e.By) > 0 || len(e.Traps) > 0 || slices.Contains(p.disabled, "not-at-waypoint") {
+		return false
+	}
+	for _, label := range []string{"istio", gatewayGroup + "/gateway-name"} {
+		if _, ok := p.Spec.GetSelector().GetMatchLabels()[label]; ok {
+			return false
+		}
+	}
+	return true
+}
+
+// notAtWaypoint reports the unplaced policies in one note: a folder for sidecars would be full of them.
+func (l *linter) notAtWaypoint(unplaced []*policy) {
+	if len(unplaced) == 0 {
+		return
+	}
+	const listed = 5 // enough to recognise which are meant
+	var names []string
+	http := ""
+	for i, p := range unplaced {
+		if i < listed {
+			names = append(names, p.name())
+		}
+		for _, t := range p.tests() {
+			if t.HTTP && http == "" {
+				http = fmt.Sprintf(". In ambient mode that leaves ztunnel, which sees no HTTP: a rule such as that of %s, with %s, does not do there what it says (an ALLOW rule allows nothing)", p.name(), t.Name)
+			}
+		}
+	}
+	if more := len(unplaced) - listed; more > 0 {
+		names = append(names, fmt.Sprintf("%d more", more))
+	}
+	l.report(unplaced[0], "not-at-waypoint", "spec", "a waypoint looks at no policy without targetRefs, be it for a selector or for a whole namespace, and the input does not tell "+
+		"who enforces "+strings.Join(names, ", ")+http,
+		"for a waypoint, name the Service or the Gateway in targetRefs; with Namespaces, Services, Gateways and workloads in the input more can be said")
 }
 
 // guardsWaypoint tells whether a policy by selector does what one behind a waypoint is for: it lets nobody in but waypoints.

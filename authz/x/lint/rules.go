@@ -57,6 +57,8 @@ func Rules() []Rule {
 		{"custom-provider", Error, "CUSTOM with a provider that MeshConfig does not have"},
 		{"custom-field", Error, "CUSTOM with a field that istiod does not support there"},
 
+		{"not-at-waypoint", Info, "policies without targetRefs, of which the input does not tell who enforces them"},
+
 		{"target-other-namespace", Error, "a targetRef names a Service of another namespace"},
 		{"gateway-missing", Error, "a targetRef names a Gateway that is not there"},
 		{"gateway-other-namespace", Error, "a targetRef names a Gateway of another namespace"},

@@ -100,7 +100,7 @@ func describe(s *Set) string {
 		line("service %s selects %v ports %v by %v", ObjectName(svc.Object), svc.Selector, svc.Ports, svc.Waypoint)
 	}
 	for _, w := range s.Mesh.Workloads {
-		line("workload %s/%s %v as %s, %s, by %v", w.Namespace, w.Name, w.Labels, w.ServiceAccount, [...]string{"not in the mesh", "ambient", "sidecar"}[w.Mode], w.Waypoint)
+		line("workload %s/%s %v as %s, %s, by %v", w.Namespace, w.Name, w.Labels, w.ServiceAccount, [...]string{"not in the mesh", "ambient", "sidecar", "unknown"}[w.Mode], w.Waypoint)
 	}
 	if s.MeshConfig != nil {
 		line("mesh config %s", strings.ReplaceAll(protojson.MarshalOptions{}.Format(s.MeshConfig), " ", ""))

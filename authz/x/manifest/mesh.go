@@ -157,6 +157,8 @@ func (r *reader) placeMesh() {
 	m.Partial = len(r.mesh.namespaces) == 0 || len(r.mesh.services) == 0 || len(m.Gateways) == 0
 	for _, s := range r.mesh.services {
 		s.Waypoint = r.mesh.waypoint(s.Namespace, s.labels)
+		_, own := s.labels[labelUseWaypoint]
+		s.WaypointUnknown = !own && !r.mesh.knows(s.Namespace)
 		m.Services = append(m.Services, s.Service)
 	}
 	seen := map[string]bool{}
@@ -204,6 +206,14 @@ func (m *meshReader) mode(w *placedWorkload) istio.Mode {
 		return istio.HasSidecar
 	case ambient:
 		return istio.Ambient
+	case !m.knows(w.Namespace) && inject != "false" && w.Labels[labelDataplane] == "":
+		return istio.ModeUnknown
 	}
 	return istio.NotInMesh
+}
+
+// knows tells whether the input has a namespace, without whose labels much is open.
+func (m *meshReader) knows(namespace string) bool {
+	_, ok := m.namespaces[namespace]
+	return ok
 }

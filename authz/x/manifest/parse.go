@@ -72,6 +72,9 @@ func (p *parser) yaml(text []byte) *node {
 	}
 	if err != nil {
 		line, problem := yamlError(err)
+		if at := tabIn(text); at > 0 {
+			line, problem = at, "not YAML: the line begins with a tab; YAML is indented with spaces"
+		}
 		p.fail(p.first+line, "%s", problem)
 		return nil
 	}
@@ -79,6 +82,18 @@ func (p *parser) yaml(text []byte) *node {
 		return nil
 	}
 	return p.convert(doc.Content[0])
+}
+
+// tabIn is the first line, from 1, that is indented with a tab; 0 for none. It is asked only of what is not YAML.
+func tabIn(text []byte) int {
+	n := 0
+	for line := range bytes.Lines(text) {
+		n++
+		if rest := bytes.TrimLeft(line, " "); len(rest) > 0 && rest[0] == '\t' {
+			return n
+		}
+	}
+	return 0
 }
 
 var yamlLine = regexp.MustCompile(`^(?:yaml: )?(?:line (\d+): )?(.*)`)

@@ -105,7 +105,7 @@ func ParseObject(name string) (istio.Object, error) {
 		parts = []string{parts[0], "default", parts[1]}
 	}
 	if len(parts) != 3 || slices.Contains(parts, "") {
-		return istio.Object{}, fmt.Errorf("%q: want <kind>/<namespace>/<name>, such as Service/default/helloworld", name)
+		return istio.Object{}, fmt.Errorf("%q: want <kind>/<namespace>/<name>%s", name, suggestion(name))
 	}
 	o := istio.Object{Namespace: parts[1], Name: parts[2]}
 	switch strings.ToLower(parts[0]) {
@@ -116,9 +116,27 @@ func ParseObject(name string) (istio.Object, error) {
 	case "gateway", "gtw":
 		o.Group, o.Kind = gatewayGroup, "Gateway"
 	default:
-		return o, fmt.Errorf("%q: kind %s; a waypoint enforces policy for a Service, a ServiceEntry or a Gateway", name, parts[0])
+		return o, fmt.Errorf("%q: %s is no kind that a waypoint enforces policy for; name a Service, a ServiceEntry or a Gateway%s", name, parts[0], suggestion(name))
 	}
 	return o, nil
+}
+
+// suggestion guesses what was meant: a Service by namespace and name, by its host, or by its name.
+func suggestion(name string) string {
+	namespace, service := "default", "helloworld"
+	switch parts := strings.Split(name, "/"); {
+	case slices.Contains(parts, "") || strings.EqualFold(parts[0], "GatewayClass"):
+	case len(parts) == 3:
+		namespace, service = parts[1], parts[2]
+	case len(parts) == 2:
+		namespace, service = parts[0], parts[1]
+	case strings.Contains(name, "."):
+		host := strings.Split(name, ".")
+		namespace, service = host[1], host[0]
+	default:
+		namespace, service = "<namespace>", name
+	}
+	return fmt.Sprintf(", such as Service/%s/%s", namespace, service)
 }
 
 // Candidates are what can be decided for: the Services and ServiceEntries that policies name or that use a waypoint, and the
@@ -247,13 +265,17 @@ func (s *Set) waypointOf(t *Target, chosen string) (istio.Object, error) {
 		}
 		return istio.Object{Namespace: namespace, Name: name}, nil
 	}
+	missing := t.Object.Kind + " " + t.Object.Namespace + "/" + t.Object.Name
 	if svc := s.service(t.Object); svc != nil {
-		if svc.Waypoint == nil {
+		if svc.Waypoint == nil && !svc.WaypointUnknown {
 			t.Notes = append(t.Notes, fmt.Sprintf("%s uses no waypoint, so nothing enforces these policies for it: label it, or its Namespace, %s",
 				ObjectName(t.Object), labelUseWaypoint))
 			return istio.Object{}, nil
 		}
-		return istio.Object{Namespace: svc.Waypoint.Namespace, Name: svc.Waypoint.Name}, nil
+		if svc.Waypoint != nil {
+			return istio.Object{Namespace: svc.Waypoint.Namespace, Name: svc.Waypoint.Name}, nil
+		}
+		missing = "Namespace " + svc.Namespace
 	}
 	var all []istio.Object
 	for _, w := range s.Mesh.Gateways {
@@ -268,8 +290,8 @@ func (s *Set) waypointOf(t *Target, chosen string) (istio.Object, error) {
 	case 0:
 		return istio.Object{}, nil // no policy can apply by it
 	case 1:
-		t.Notes = append(t.Notes, fmt.Sprintf("taking it that %s uses the waypoint %s/%s: the input does not have the object; --waypoint says otherwise",
-			ObjectName(t.Object), all[0].Namespace, all[0].Name))
+		t.Notes = append(t.Notes, fmt.Sprintf("taking it that %s uses the waypoint %s/%s: the input does not have %s; --waypoint says otherwise",
+			ObjectName(t.Object), all[0].Namespace, all[0].Name, missing))
 		return all[0], nil
 	}
 	names := make([]string, len(all))

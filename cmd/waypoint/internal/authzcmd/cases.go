@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"time"
 
@@ -55,7 +56,7 @@ Exit code: 0 all passed, 1 some failed or too little is covered, 2 the input or 
   waypoint authz test -f policies/ --junit report.xml --min-coverage 90 tests/*.yaml`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) == 0 {
-				return errors.New("no cases: name one or more files with tables of cases")
+				return errors.New("no cases: name one or more files with tables of cases, and the policies with -f: waypoint authz test -f policies/ cases.yaml")
 			}
 			return nil
 		},
@@ -83,7 +84,7 @@ func (r *casesRun) run(cmd *cobra.Command, files []string) error {
 		return err
 	}
 	if len(r.set.Policies) == 0 {
-		return errors.New("the input has no AuthorizationPolicy")
+		return noPolicies(r.set, "test")
 	}
 	paths, err := normalization(r.set, r.mode)
 	if err != nil {
@@ -126,7 +127,10 @@ func readCases(files []string, stdin io.Reader) ([]policytest.Case, error) {
 			data, err = os.ReadFile(file)
 		}
 		if err != nil {
-			errs = append(errs, err)
+			if at := (*fs.PathError)(nil); errors.As(err, &at) {
+				err = at.Err // the name comes first, as in all other messages
+			}
+			errs = append(errs, fmt.Errorf("%s: %w", name, err))
 			continue
 		}
 		cases, err := policytest.Parse(name, data)

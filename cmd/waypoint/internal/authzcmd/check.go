@@ -30,8 +30,9 @@ policies allow it. What a policy asks about and you did not give counts as not t
 
   # As the running waypoint is configured
   istioctl proxy-config listener deploy/waypoint -n shop -o json | waypoint authz check -f - --for Service/shop/cart --port 80 --path /`,
-		Args: filesWithF,
-		RunE: func(cmd *cobra.Command, _ []string) error {
+		Args: cobra.ArbitraryArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			q.also(args)
 			r, err := q.answer(cmd)
 			if err != nil {
 				return err

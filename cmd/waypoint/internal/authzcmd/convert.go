@@ -41,8 +41,11 @@ attached to: targetRefs are those of the Service whose filter chain it stands in
 		Example: `  waypoint authz convert -f policies/ --for Service/shop/cart
   waypoint authz convert -f policies/ --tcp -o yaml
   istioctl proxy-config listener deploy/waypoint -n shop -o json | waypoint authz convert -f -`,
-		Args: filesWithF,
-		RunE: func(cmd *cobra.Command, _ []string) error { return v.run(cmd) },
+		Args: cobra.ArbitraryArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			v.also(args)
+			return v.run(cmd)
+		},
 	}
 	v.input.flags(c)
 	v.choice.flags(c)

@@ -37,8 +37,8 @@ type trap struct {
 	Fix   string `json:"fix,omitempty"`
 }
 
-// enforcements asks for every policy of the input who enforces it.
-func (s *subject) enforcements() []enforcement {
+// enforcements asks for some policies of the input who enforces them.
+func (s *subject) enforcements(which func(*manifest.Policy) bool) []enforcement {
 	mesh := s.set.Mesh
 	mesh.Policies = s.set.IstioPolicies()
 	if s.target != nil {
@@ -47,6 +47,9 @@ func (s *subject) enforcements() []enforcement {
 	var out []enforcement
 	for i := range s.set.Policies {
 		p := &s.set.Policies[i]
+		if !which(p) {
+			continue
+		}
 		place := p.At("")
 		one := enforcement{Namespace: p.Namespace, Name: p.Name, File: place.File, Line: place.Line, By: []enforcer{}}
 		e := mesh.WhoEnforces(&p.Policy)
@@ -70,7 +73,10 @@ func (s *subject) enforcements() []enforcement {
 
 // unknownName is an object, or the workloads of a namespace.
 func unknownName(o istio.Object) string {
-	if o.Name == "" {
+	switch {
+	case o.Name == "" && o.Namespace == "":
+		return "the workloads of the mesh"
+	case o.Name == "":
 		return "the workloads of namespace " + o.Namespace
 	}
 	return o.String()
@@ -84,9 +90,10 @@ func writeEnforcement(w io.Writer, r *result) {
 		})
 	}
 	title := "\nWho enforces what\n"
+	open := openQuestions{}
 	for i := range r.Enforcement {
 		e := &r.Enforcement[i]
-		if elsewhere(e) {
+		if elsewhere(e) || open.take(e) {
 			continue
 		}
 		fmt.Fprintf(w, "%s  %s/%s (%s): %s\n", title, e.Namespace, e.Name, manifest.Place{File: e.File, Line: e.Line}, e.who())
@@ -102,7 +109,45 @@ func writeEnforcement(w io.Writer, r *result) {
 			}
 		}
 	}
+	open.write(w, title)
 }
+
+// openQuestions are the policies of which nothing is known, by what is missing: in a large set that is often the same for all.
+type openQuestions struct {
+	why   []string
+	names map[string][]string
+}
+
+// take keeps a policy of which only is known what is missing.
+func (q *openQuestions) take(e *enforcement) bool {
+	if len(e.By) > 0 || len(e.Traps) > 0 || len(e.Unknown) == 0 {
+		return false
+	}
+	if q.names == nil {
+		q.names = map[string][]string{}
+	}
+	why := e.who()
+	if q.names[why] == nil {
+		q.why = append(q.why, why)
+	}
+	q.names[why] = append(q.names[why], e.Namespace+"/"+e.Name)
+	return true
+}
+
+// write has a line for each thing that is missing, with a few of the policies.
+func (q *openQuestions) write(w io.Writer, title string) {
+	for _, why := range q.why {
+		names := q.names[why]
+		if more := len(names) - listed; more > 1 {
+			names = append(names[:listed:listed], fmt.Sprintf("and %d more", more))
+		}
+		fmt.Fprintf(w, "%s  %s: %s\n", title, strings.Join(names, ", "), why)
+		title = ""
+	}
+}
+
+// listed is how many policies are named where all share what is said of them: enough to recognise which are meant.
+const listed = 5
 
 // who is a sentence.
 func (e *enforcement) who() string {

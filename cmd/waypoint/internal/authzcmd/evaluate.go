@@ -3,6 +3,8 @@ package authzcmd
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -20,6 +22,7 @@ type question struct {
 	subjectFlags
 	requestFlags
 	output  string
+	nearest int // rules to explain in each step, 0 for all
 	set     *manifest.Set
 	subject *subject
 }
@@ -29,12 +32,34 @@ func (q *question) flags(c *cobra.Command) {
 	q.subjectFlags.flags(c)
 	q.requestFlags.flags(c)
 	c.Flags().StringVarP(&q.output, "output", "o", "text", "text or json")
+	c.Flags().IntVar(&q.nearest, "nearest", fewNearest, "rules to explain in a step of more than 20: those that match, then those that come nearest; 0 for all")
+}
+
+// A step with more rules than anybody would read is cut down to a few.
+const (
+	manyRules  = 20 // about two screens
+	fewNearest = 5
+)
+
+// rulesShown is how many rules of a step to give reasons for.
+func (q *question) rulesShown() int {
+	most := 0
+	for i := range q.subject.chain {
+		most = max(most, q.subject.chain[i].Shadow.Len(), q.subject.chain[i].Enforced.Len())
+	}
+	if q.nearest == 0 || most <= manyRules {
+		return math.MaxInt
+	}
+	return q.nearest
 }
 
 // answer reads the input and decides.
 func (q *question) answer(c *cobra.Command) (*result, error) {
 	if q.output != "text" && q.output != "json" {
 		return nil, fmt.Errorf("--output: %q; want text or json", q.output)
+	}
+	if q.nearest < 0 {
+		return nil, fmt.Errorf("--nearest: %d; want 1 at least, or 0 for all", q.nearest)
 	}
 	if err := q.read(c, q.subjectFlags.TCP); err != nil {
 		return nil, err
@@ -48,15 +73,11 @@ func (q *question) answer(c *cobra.Command) (*result, error) {
 		return nil, err
 	}
 	s := q.subject
+	q.Port = s.port
 	q.TCP = s.tcp
-	out := &result{For: s.info(), Notes: s.notes}
+	out := &result{For: s.info(), Notes: s.notes, Warnings: q.oddities()}
 	if s.target != nil && q.Port != 0 {
 		out.Notes = append(out.Notes, s.unknownPort(q.Port)...)
-	}
-	if s.target != nil && q.Port == 0 {
-		if q.Port = onlyPort(q.set, s.target.Object); q.Port != 0 {
-			out.Notes = append(out.Notes, fmt.Sprintf("taking port %d, the only one of %s", q.Port, manifest.ObjectName(s.target.Object)))
-		}
 	}
 	refused, err := q.authenticate(out)
 	if err != nil {
@@ -74,7 +95,7 @@ func (q *question) answer(c *cobra.Command) (*result, error) {
 	if refused {
 		return out, nil
 	}
-	x := s.chain.Explain(request)
+	x := s.chain.ExplainTop(request, q.rulesShown())
 	s.fill(out, &x)
 	q.pathWarnings(out)
 	out.Notes = append(out.Notes, q.missing(c, &x)...)
@@ -283,10 +304,13 @@ func (s *subject) notCounted() []string {
 		return nil
 	}
 	var out []string
-	others := 0
+	others, count := 0, map[string]int{}
 	for _, k := range s.rules.Skipped {
 		if k.Why == otherTargets {
 			others++
+			continue
+		}
+		if count[k.Why]++; count[k.Why] > listed {
 			continue
 		}
 		text := s.policyName(k.Namespace, k.Name) + ": " + k.Why
@@ -295,19 +319,38 @@ func (s *subject) notCounted() []string {
 		}
 		out = append(out, text)
 	}
+	for _, why := range slices.Sorted(maps.Keys(count)) {
+		if more := count[why] - listed; more > 0 {
+			out = append(out, fmt.Sprintf("%d more policies: %s", more, strings.TrimSuffix(why, "; name the Service or the Gateway in targetRefs")))
+		}
+	}
 	if others > 0 && len(s.chain) == 0 {
-		out = append(out, fmt.Sprintf("policies of the input that are for other targets: %d", others))
+		out = append(out, fmt.Sprintf("none of the input's policies is for %s (for other targets%s: %d)", manifest.ObjectName(s.target.Object), s.otherTargets(), others))
 	}
 	return out
+}
+
+// otherTargets names what the policies of the input are for, for who mistyped a name.
+func (s *subject) otherTargets() string {
+	var names []string
+	for _, o := range s.set.Candidates() {
+		if o != s.target.Object {
+			names = append(names, manifest.ObjectName(o))
+		}
+	}
+	if len(names) > listed {
+		names = append(names[:listed], fmt.Sprintf("%d more", len(names)-listed))
+	}
+	if len(names) == 0 {
+		return ""
+	}
+	return ", such as " + strings.Join(names, ", ")
 }
 
 // besideWaypoint names the ztunnels and sidecars of the target's own pods that enforce a policy.
 func (s *subject) besideWaypoint(namespace, name string) string {
 	var names []string
-	for _, e := range s.enforcements() {
-		if e.Namespace != namespace || e.Name != name {
-			continue
-		}
+	for _, e := range s.enforcements(func(p *manifest.Policy) bool { return p.Namespace == namespace && p.Name == name }) {
 		for _, by := range e.By {
 			if by.Kind == "ztunnel" || by.Kind == "sidecar" {
 				names = append(names, "the "+by.Kind+" of "+by.Name)

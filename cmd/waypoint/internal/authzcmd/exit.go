@@ -21,14 +21,6 @@ func (e exit) Error() string { return fmt.Sprintf("exit %d", int(e)) }
 // ExitCode is the code that the process ends with.
 func (e exit) ExitCode() int { return int(e) }
 
-// filesWithF refuses arguments: files are named with -f, as in kubectl.
-func filesWithF(cmd *cobra.Command, args []string) error {
-	if len(args) > 0 {
-		return fmt.Errorf("%q is no flag; files and directories are named with -f: %s -f %s", args[0], cmd.CommandPath(), args[0])
-	}
-	return nil
-}
-
 // Owns tells whether a command is one of this package, of which errors end with code 2: also those that cobra finds in flags.
 func Owns(c *cobra.Command) bool {
 	for ; c != nil; c = c.Parent() {

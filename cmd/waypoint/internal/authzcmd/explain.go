@@ -3,6 +3,8 @@ package authzcmd
 import (
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -23,8 +25,9 @@ policies that do not count here, and who enforces each policy.
 Flags and exit codes are those of check.`,
 		Example: `  waypoint authz explain -f policies/ --source cluster.local/ns/shop/sa/web --method POST --path /orders
   waypoint authz explain -f policies/ --path /orders -o json | jq '.stages[].policies[] | select(.matched)'`,
-		Args: filesWithF,
-		RunE: func(cmd *cobra.Command, _ []string) error {
+		Args: cobra.ArbitraryArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			q.also(args)
 			r, err := q.answer(cmd)
 			if err != nil {
 				return err
@@ -47,7 +50,7 @@ func (q *question) explain(out *result) error {
 		if err != nil {
 			return err
 		}
-		x := s.chain.Explain(request)
+		x := s.chain.ExplainTop(request, q.rulesShown())
 		for i := range x.Stages {
 			out.Stages = append(out.Stages, s.stages(&x, i)...)
 		}
@@ -61,7 +64,7 @@ func (q *question) explain(out *result) error {
 			out.NotEnforced = append(out.NotEnforced, n)
 		}
 	}
-	out.Enforcement = s.enforcements()
+	out.Enforcement = s.enforcements(func(*manifest.Policy) bool { return true })
 	return nil
 }
 
@@ -79,9 +82,10 @@ func (s *subject) stages(x *authz.ChainExplanation, i int) []stageResult {
 		}
 		for j := range e.Policies {
 			p := s.policyResult(&e.Policies[j])
-			p.Action, p.Nearest = r.Action, j == e.Nearest && len(e.Policies) > 1
+			p.Action, p.Nearest = r.Action, j == e.Nearest && (len(e.Policies) > 1 || e.Omitted > 0)
 			r.Policies = append(r.Policies, p)
 		}
+		r.Omitted = e.Omitted
 		r.Outcome = outcome(&r, e)
 		out = append(out, r)
 	}
@@ -143,15 +147,23 @@ func writeExplain(w io.Writer, r *result) {
 
 // writeNotEnforced lists what does not count for the target; policies for other targets by their number.
 func writeNotEnforced(w io.Writer, r *result) {
-	others := 0
+	others, count := 0, map[string]int{}
 	title := "\nDo not count here\n"
 	for _, n := range r.NotEnforced {
 		if n.Why == otherTargets {
 			others++
 			continue
 		}
+		if count[n.Why]++; count[n.Why] > 4*listed {
+			continue
+		}
 		fmt.Fprintf(w, "%s  %s/%s (%s): %s\n", title, n.Namespace, n.Name, manifest.Place{File: n.File, Line: n.Line}, n.Why)
 		title = ""
+	}
+	for _, why := range slices.Sorted(maps.Keys(count)) {
+		if more := count[why] - 4*listed; more > 0 {
+			fmt.Fprintf(w, "  %d more policies: %s\n", more, why)
+		}
 	}
 	if others > 0 {
 		fmt.Fprintf(w, "%s  policies for other targets: %d\n", title, others)
@@ -235,6 +247,13 @@ func writeStage(w io.Writer, n int, s *stageResult) {
 			fmt.Fprintf(w, "   - %s does not match\n", p.short())
 		}
 		writeReasons(w, p.Reasons, p.Matched, "       ")
+	}
+	if s.Omitted > 0 {
+		rules := "rules that are further from matching"
+		if s.Omitted == 1 {
+			rules = "rule that is further from matching"
+		}
+		fmt.Fprintf(w, "   … and %d more %s (--nearest 0 shows all)\n", s.Omitted, rules)
 	}
 }
 

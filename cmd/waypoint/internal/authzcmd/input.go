@@ -24,6 +24,18 @@ func (in *input) flags(c *cobra.Command) {
 	f.BoolVarP(&in.verbose, "verbose", "v", false, "say also what was not looked at")
 }
 
+// also takes arguments that are no flags as further files, so that "lint policies/" and what a shell makes of "-f policies/*.yaml"
+// mean what they look like.
+func (in *input) also(args []string) { in.files = append(in.files, args...) }
+
+// noPolicies says that a verb that needs policies has none, and where they would come from.
+func noPolicies(set *manifest.Set, verb string) error {
+	if len(set.Chains) > 0 {
+		return fmt.Errorf("%s reads AuthorizationPolicy objects, and the input has Envoy's filter chains: waypoint authz convert makes policies of them", verb)
+	}
+	return errors.New("the input has no AuthorizationPolicy (-v says what was passed over)")
+}
+
 // load reads the input, and with -v says what of it was passed over.
 func (in *input) load(cmd *cobra.Command) (*manifest.Set, error) {
 	if len(in.files) == 0 {

@@ -37,8 +37,11 @@ Exit code: 0 nothing but notes, 1 warnings or errors, 2 the input is wrong.`,
 		Example: `  waypoint authz lint -f policies/
   kubectl get authorizationpolicies,requestauthentications,services,gateways,namespaces,deployments -A -o yaml | waypoint authz lint -f -
   waypoint authz lint -f policies/ --disable path-bypass,host-port`,
-		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return r.run(cmd) },
+		Args: cobra.ArbitraryArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			r.also(args)
+			return r.run(cmd)
+		},
 	}
 	r.input.flags(c)
 	c.Flags().StringSliceVar(&r.disabled, "disable", nil, "rules not to look for")
@@ -65,7 +68,7 @@ func (r *lintRun) run(cmd *cobra.Command) error {
 		return err
 	}
 	if len(set.Policies)+len(set.Authentications) == 0 {
-		return fmt.Errorf("the input has no AuthorizationPolicy")
+		return noPolicies(set, "lint")
 	}
 	findings := lint.Check(set, lint.Options{Disabled: r.disabled})
 	if r.output == "json" {

@@ -1,9 +1,12 @@
 package authzcmd
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/netip"
+	"net/url"
+	"regexp"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -67,7 +70,7 @@ func (r *requestFlags) read(c *cobra.Command, tcp bool) error {
 		}
 	}
 	if !strings.HasPrefix(r.Path, "/") && r.Path != "*" && r.Method != "CONNECT" {
-		errs = append(errs, fmt.Errorf("--path: %q does not begin with a slash", r.Path))
+		errs = append(errs, pathProblem(r.Path))
 	}
 	if tcp {
 		for _, flag := range httpFlags {
@@ -77,6 +80,29 @@ func (r *requestFlags) read(c *cobra.Command, tcp bool) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// pathProblem says what is wrong with a path without a slash at its start, and what was probably meant.
+func pathProblem(path string) error {
+	if u, err := url.Parse(path); err == nil && u.Host != "" {
+		return fmt.Errorf("--path: %q is a whole URL; say --host %s --path %s", path, u.Host, cmp.Or(u.RequestURI(), "/"))
+	}
+	return fmt.Errorf("--path: %q does not begin with a slash; say --path /%s", path, path)
+}
+
+// identityForm is that in which all identities of a mesh are.
+var identityForm = regexp.MustCompile(`^[^/]+/ns/[^/]+/sa/[^/]+$`)
+
+// oddities are about what was given and is probably not meant. Policies are asked with it all the same.
+func (r *requestFlags) oddities() []string {
+	var out []string
+	if id := strings.TrimPrefix(r.Source, spiffe); id != "" && !identityForm.MatchString(id) {
+		out = append(out, fmt.Sprintf("--source %s is not the identity of a workload, which is <trust domain>/ns/<namespace>/sa/<service account>, such as cluster.local/ns/shop/sa/web", r.Source))
+	}
+	if strings.ContainsAny(r.Host, "/ ") {
+		out = append(out, fmt.Sprintf("--host %s is not a host, which is a name or an address, with a port where it is not the usual one", r.Host))
+	}
+	return out
 }
 
 func (r *requestFlags) header(line string) error {

@@ -108,6 +108,7 @@ type stageResult struct {
 	Outcome  string         `json:"outcome"`
 	Reached  bool           `json:"reached"`
 	Policies []policyResult `json:"policies"`
+	Omitted  int            `json:"omitted,omitempty"` // rules that are not in Policies; --nearest
 }
 
 type policyResult struct {

@@ -20,6 +20,7 @@ type subject struct {
 	set    *manifest.Set
 	chain  authz.Chain
 	tcp    bool
+	port   uint16 // that is dialled: what was asked for, else the Service's only one, else 0
 	paths  pathnorm.Options
 	mode   string           // name of paths
 	target *manifest.Target // nil for a dumped chain
@@ -44,7 +45,7 @@ func (f *subjectFlags) flags(cmd *cobra.Command) {
 
 // find makes the subject. Port is the port that is asked for, 0 if it does not matter.
 func (f *subjectFlags) find(set *manifest.Set, port uint16) (*subject, error) {
-	s := &subject{set: set, tcp: f.TCP}
+	s := &subject{set: set, tcp: f.TCP, port: port}
 	err := f.choice.read()
 	if err != nil {
 		return nil, err
@@ -55,7 +56,7 @@ func (f *subjectFlags) find(set *manifest.Set, port uint16) (*subject, error) {
 	case f.chainName != "":
 		err = errors.New("--chain: the input has no filter chains; it is for a config_dump or istioctl proxy-config listener -o json")
 	default:
-		err = f.fromPolicies(s, port)
+		err = f.fromPolicies(s)
 	}
 	if err != nil {
 		return nil, err
@@ -69,15 +70,20 @@ func (f *subjectFlags) find(set *manifest.Set, port uint16) (*subject, error) {
 	return s, nil
 }
 
-func (f *subjectFlags) fromPolicies(s *subject, port uint16) error {
+func (f *subjectFlags) fromPolicies(s *subject) error {
 	target, err := s.set.Target(f.Choice)
 	if err != nil {
 		return err
 	}
 	s.notes = target.Notes
-	if !target.TCP && port != 0 {
-		if p, known := portOf(s.set, target.Object, port); known && !p.HTTP {
-			s.notes = append(s.notes, fmt.Sprintf("port %d of %s is not HTTP: a waypoint sees no method, path, host or header there", port, manifest.ObjectName(target.Object)))
+	if s.port == 0 {
+		if s.port = onlyPort(s.set, target.Object); s.port != 0 {
+			s.notes = append(s.notes, fmt.Sprintf("taking port %d, the only one of %s", s.port, manifest.ObjectName(target.Object)))
+		}
+	}
+	if !target.TCP && s.port != 0 {
+		if p, known := portOf(s.set, target.Object, s.port); known && !p.HTTP {
+			s.notes = append(s.notes, fmt.Sprintf("port %d of %s is not declared as HTTP: a waypoint sees no method, path, host or header there", s.port, manifest.ObjectName(target.Object)))
 			target.TCP, s.tcp = true, true
 		}
 	}
