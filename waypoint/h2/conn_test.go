@@ -537,8 +537,11 @@ func TestConnectionInsideATunnel(t *testing.T) {
 	go func() { _ = inner.Serve() }()
 	var all sync.WaitGroup
 	_, want := sum(t, &pattern{n: 1 << 20})
-	for range 20 {
-		s := open(t, inner, &message.Head{Method: "POST", Scheme: "http", Authority: "a", Path: "/"}, false)
+	streams := make([]*Stream, 20)
+	for i := range streams { // before any has a body: a connection whose output is full opens none
+		streams[i] = open(t, inner, &message.Head{Method: "POST", Scheme: "http", Authority: "a", Path: "/"}, false)
+	}
+	for _, s := range streams {
 		all.Go(func() {
 			_, _ = io.Copy(struct{ io.Writer }{s}, &pattern{n: 1 << 20})
 			_ = s.CloseWrite(nil)
