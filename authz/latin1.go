@@ -22,14 +22,10 @@ func overBytes(expr string) (string, error) {
 		return "", fmt.Errorf("%s: there is no such character: an expression reads bytes", escape)
 	}
 	expr = charactersOf(expr)
-	re, err := syntax.Parse(expr, syntax.Perl)
-	if err != nil {
+	if _, err := syntax.Parse(expr, syntax.Perl); err != nil {
 		return "", fmt.Errorf("error parsing regexp: %w", parseError(err))
 	}
-	if !foldsBeyondASCII(re) {
-		return expr, nil
-	}
-	return asciiFolding(re).String(), nil
+	return withoutFolding(expr)
 }
 
 // parseError drops the words that regexp.Compile puts before the reason.
@@ -97,38 +93,6 @@ func wideEscape(expr string) (string, bool) {
 		}
 	}
 	return "", false
-}
-
-// foldsBeyondASCII reports a literal under (?i) with a character above U+007F: RE2 folds none of those in Latin-1, Go would.
-func foldsBeyondASCII(re *syntax.Regexp) bool {
-	if re.Op == syntax.OpLiteral && re.Flags&syntax.FoldCase != 0 && !isASCII(string(re.Rune)) {
-		return true
-	}
-	for _, sub := range re.Sub {
-		if foldsBeyondASCII(sub) {
-			return true
-		}
-	}
-	return false
-}
-
-// asciiFolding takes the folding from such characters.
-func asciiFolding(re *syntax.Regexp) *syntax.Regexp {
-	if re.Op != syntax.OpLiteral || re.Flags&syntax.FoldCase == 0 {
-		for i, sub := range re.Sub {
-			re.Sub[i] = asciiFolding(sub)
-		}
-		return re
-	}
-	concat := &syntax.Regexp{Op: syntax.OpConcat, Flags: re.Flags}
-	for _, c := range re.Rune {
-		one := &syntax.Regexp{Op: syntax.OpLiteral, Flags: re.Flags, Rune: []rune{c}}
-		if c >= utf8.RuneSelf {
-			one.Flags &^= syntax.FoldCase
-		}
-		concat.Sub = append(concat.Sub, one)
-	}
-	return concat
 }
 
 // matchBytes matches v byte by byte, without allocating.

@@ -149,7 +149,7 @@ func (w World) step(s string) string {
 	case 7:
 		return strings.ToLower(s)
 	case 8:
-		return s[:at] + pick(w, []string{"\xff", "\xc3", "é", "\u2028", "\x80"}) + s[at:]
+		return s[:at] + pick(w, []string{"\xff", "\xc3", "\xe9", "\xc9", "日", "é", "\u2028", "\x80"}) + s[at:]
 	case 9:
 		return s + "," + s
 	case 10:

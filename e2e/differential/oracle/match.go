@@ -3,7 +3,6 @@ package oracle
 import (
 	"net/netip"
 	"regexp"
-	"regexp/syntax"
 	"slices"
 	"strings"
 	"sync"
@@ -54,42 +53,35 @@ func asciiLower(s string) string {
 var regexes sync.Map // of string to *regexp.Regexp
 
 // regex matches from end to end. Envoy's RE2 reads Latin-1: each byte is a character. In Go that is written as characters up to
-// U+00FF; but RE2 folds only ASCII there, so (?i) is left to ASCII by taking the other letters' folding away.
+// U+00FF; or, since RE2 folds only ASCII there, under (?i) with the bytes above it as characters of private use, which have no case.
 func regex(m *matcherv3.RegexMatcher, v string) bool {
+	high := rune(0)
+	expr, fold := strings.CutPrefix(m.GetRegex(), "(?i)")
+	if fold {
+		high = privateUse
+		expr = "(?i)" + privateEscapes.Replace(expr)
+	}
 	re, ok := regexes.Load(m.GetRegex())
 	if !ok {
-		parsed, err := syntax.Parse(latin1(m.GetRegex()), syntax.Perl)
-		if err != nil {
-			panic(err) // authz has compiled it
-		}
-		re, _ = regexes.LoadOrStore(m.GetRegex(), regexp.MustCompile(`\A(?:`+foldASCII(parsed).String()+`)\z`))
+		re, _ = regexes.LoadOrStore(m.GetRegex(), regexp.MustCompile(`\A(?:`+latin1(expr, high)+`)\z`))
 	}
-	return re.(*regexp.Regexp).MatchString(latin1(v))
+	return re.(*regexp.Regexp).MatchString(latin1(v, high))
 }
 
-func latin1(s string) string {
+const privateUse = 0xe000
+
+// privateEscapes moves what package gen writes of characters above ASCII in another way than literally.
+var privateEscapes = strings.NewReplacer(`\x{e9}`, `\x{e0e9}`, `\pL`, `[a-zA-Z\x{e0aa}\x{e0b5}\x{e0ba}\x{e0c0}-\x{e0d6}\x{e0d8}-\x{e0f6}\x{e0f8}-\x{e0ff}]`)
+
+// latin1 makes a character of each byte, those above ASCII moved up by high.
+func latin1(s string, high rune) string {
 	all := make([]rune, len(s))
 	for i := range len(s) {
-		all[i] = rune(s[i])
-	}
-	return string(all)
-}
-
-func foldASCII(re *syntax.Regexp) *syntax.Regexp {
-	for i, sub := range re.Sub {
-		re.Sub[i] = foldASCII(sub)
-	}
-	if re.Op != syntax.OpLiteral || re.Flags&syntax.FoldCase == 0 {
-		return re
-	}
-	parts := make([]*syntax.Regexp, len(re.Rune))
-	for i, c := range re.Rune {
-		parts[i] = &syntax.Regexp{Op: syntax.OpLiteral, Rune: []rune{c}}
-		if c < 0x80 {
-			parts[i].Flags = syntax.FoldCase
+		if all[i] = rune(s[i]); s[i] >= 0x80 {
+			all[i] += high
 		}
 	}
-	return &syntax.Regexp{Op: syntax.OpConcat, Sub: parts}
+	return string(all)
 }
 
 // cidr is a range in either of the two packages that have one.
