@@ -57,7 +57,9 @@ func (h *Head) CopyFrom(src *Head) {
 }
 
 // Nth returns value i (from 0) of a field or of a pseudo-header (":method", ":path", ":authority", ":scheme", ":status" is
-// not among them). "host" is an alias of ":authority", as in Envoy.
+// not among them). "host" is an alias of ":authority", as in Envoy. Where another protocol is asked for there are also "upgrade",
+// with its name, and "connection", so that a policy or a route can tell a WebSocket; Envoy keeps both headers then, and drops them
+// from all other requests.
 func (h *Head) Nth(name string, i int) (string, bool) {
 	v := ""
 	switch name {
@@ -69,8 +71,12 @@ func (h *Head) Nth(name string, i int) (string, bool) {
 		v = h.Authority
 	case ":scheme":
 		v = h.Scheme
-	case ":protocol":
+	case ":protocol", "upgrade":
 		v = h.Upgrade
+	case "connection":
+		if h.Upgrade != "" {
+			v = "Upgrade"
+		}
 	default:
 		return h.Fields.Nth(name, i)
 	}

@@ -97,6 +97,24 @@ func TestDenyNamesThePolicy(t *testing.T) {
 	}
 }
 
+// A policy sees that a request asks for another protocol, which the front end has taken off the headers.
+func TestUpgradeIsAHeader(t *testing.T) {
+	for _, header := range []string{
+		`{"header":{"name":"upgrade","string_match":{"exact":"websocket"}}}`, `{"header":{"name":"connection","string_match":{"exact":"Upgrade"}}}`,
+	} {
+		f := compile(t, metrics.NewStats(), `{"rules":`+one("DENY", "no websockets", header, anybody)+`}`)
+		x := New("GET", "/")
+		if f.Request(x) != filter.Continue {
+			t.Error("a plain request was denied")
+		}
+		x = New("GET", "/")
+		x.Request.Upgrade = "websocket"
+		if f.Request(x) != filter.Stop {
+			t.Errorf("a WebSocket was allowed by a denial of %s", header)
+		}
+	}
+}
+
 // Rules that are absent enforce nothing; rules that are there and empty deny everything.
 func TestAbsentAndEmptyRules(t *testing.T) {
 	if compile(t, metrics.NewStats(), `{"shadow_rules_stat_prefix":"istio_dry_run_allow_"}`).Request(New("GET", "/")) != filter.Continue {
