@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -136,16 +137,23 @@ func get(ctx context.Context, url string) ([]byte, error) {
 	return body, err
 }
 
-// freePorts returns ports of 127.0.0.1 that nobody uses, all different.
+// freePorts returns ports that nobody uses, all different. They are below those that the system gives to connections going out
+// (from 32768 on, ip_local_port_range): such a port may be free now, and be taken by a test beside this one before the
+// waypoint listens on it.
 func freePorts(n int) ([]int, error) {
+	const lowest, highest = 10_000, 32_000
 	ports := make([]int, 0, n)
-	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+	for tries := 0; len(ports) < n; tries++ {
+		if tries == 1000 {
+			return nil, fmt.Errorf("no %d free ports between %d and %d", n, lowest, highest)
+		}
+		port := lowest + rand.IntN(highest-lowest)
+		l, err := net.Listen("tcp", ":"+strconv.Itoa(port)) // on all addresses, as the waypoint will
 		if err != nil {
-			return nil, err
+			continue
 		}
 		defer func() { _ = l.Close() }() // it was only to know the number
-		ports = append(ports, l.Addr().(*net.TCPAddr).Port)
+		ports = append(ports, port)
 	}
 	return ports, nil
 }
