@@ -33,6 +33,7 @@ type collected struct {
 	connection
 	hosts, lengths, codings, upgrades int
 	host, length, coding, upgrade     string
+	said                              string // the values of Connection
 	connections, te                   bool
 }
 
@@ -52,7 +53,12 @@ func (c *collected) collect(text string, lines []line, f *header.Fields) error {
 		case header.TransferEncoding:
 			c.codings++
 			c.coding = value
-		case header.Connection, header.ProxyConnection:
+		case header.Connection:
+			if c.connections = true; c.said != "" {
+				c.said += ","
+			}
+			c.said += value
+		case header.ProxyConnection:
 			c.connections = true
 		case header.KeepAlive:
 		case header.Upgrade:

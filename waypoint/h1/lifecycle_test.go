@@ -203,6 +203,12 @@ func TestUpgrade(t *testing.T) {
 		if h.Upgrade != "websocket" || end {
 			t.Error(h, end)
 		}
+		if v, _ := h.Get("upgrade"); v != h.Upgrade {
+			t.Errorf("upgrade: %q", v)
+		}
+		if v, _ := h.Get("connection"); !strings.EqualFold(v, "upgrade") {
+			t.Errorf("connection: %q", v)
+		}
 		u := up.Stream()
 		if err := u.WriteHead(h, false); err != nil {
 			t.Error(err)

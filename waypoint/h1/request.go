@@ -230,7 +230,7 @@ func (c *collected) takeUpgrade(h *message.Head, fr *framing) error {
 		h.Fields.Del(header.ContentLength) // it was 0
 		fr.kind, fr.length = noBody, 0
 	case c.upgrade != "":
-		h.Upgrade = c.upgrade
+		h.Upgrade, h.Connection = c.upgrade, c.said
 	}
 	return nil
 }

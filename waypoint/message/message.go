@@ -38,6 +38,9 @@ type Head struct {
 	Upgrade   string // the protocol that Upgrade or :protocol asks for; in a 101 response, the one granted; else ""
 	Status    int
 
+	// Connection is that header of an HTTP/1.1 request with Upgrade, for whoever looks at it; else "".
+	Connection string
+
 	Fields header.Fields
 }
 
@@ -58,8 +61,8 @@ func (h *Head) CopyFrom(src *Head) {
 
 // Nth returns value i (from 0) of a field or of a pseudo-header (":method", ":path", ":authority", ":scheme", ":status" is
 // not among them). "host" is an alias of ":authority", as in Envoy. Where another protocol is asked for there are also "upgrade",
-// with its name, and "connection", so that a policy or a route can tell a WebSocket; Envoy keeps both headers then, and drops them
-// from all other requests.
+// with its name, and over HTTP/1.1 "connection", so that a policy or a route can tell a WebSocket; Envoy keeps both headers then, and
+// drops them from all other requests.
 func (h *Head) Nth(name string, i int) (string, bool) {
 	v := ""
 	switch name {
@@ -74,9 +77,7 @@ func (h *Head) Nth(name string, i int) (string, bool) {
 	case ":protocol", "upgrade":
 		v = h.Upgrade
 	case "connection":
-		if h.Upgrade != "" {
-			v = "Upgrade"
-		}
+		v = h.Connection
 	default:
 		return h.Fields.Nth(name, i)
 	}

@@ -99,6 +99,12 @@ func TestDenyNamesThePolicy(t *testing.T) {
 
 // A policy sees that a request asks for another protocol, which the front end has taken off the headers.
 func TestUpgradeIsAHeader(t *testing.T) {
+	protocol := compile(t, metrics.NewStats(), `{"rules":`+one("ALLOW", "p", `{"header":{"name":":protocol","present_match":true}}`, anybody)+`}`)
+	x := New("GET", "/")
+	x.Request.Upgrade = "websocket"
+	if protocol.Request(x) != filter.Stop {
+		t.Error("a policy sees :protocol")
+	}
 	for _, header := range []string{
 		`{"header":{"name":"upgrade","string_match":{"exact":"websocket"}}}`, `{"header":{"name":"connection","string_match":{"exact":"Upgrade"}}}`,
 	} {
@@ -108,7 +114,7 @@ func TestUpgradeIsAHeader(t *testing.T) {
 			t.Error("a plain request was denied")
 		}
 		x = New("GET", "/")
-		x.Request.Upgrade = "websocket"
+		x.Request.Upgrade, x.Request.Connection = "websocket", "Upgrade"
 		if f.Request(x) != filter.Stop {
 			t.Errorf("a WebSocket was allowed by a denial of %s", header)
 		}

@@ -63,8 +63,14 @@ func (q *query) release() {
 	queries.Put(q)
 }
 
-// Header implements authz.Headers.
-func (q *query) Header(name string, i int) (string, bool) { return q.x.Request.Nth(name, i) }
+// Header implements authz.Headers. Pseudo-headers are the request's own, save :protocol, which a policy of Envoy never sees: an
+// HTTP/2 request with it has become one with upgrade.
+func (q *query) Header(name string, i int) (string, bool) {
+	if name == ":protocol" {
+		return "", false
+	}
+	return q.x.Request.Nth(name, i)
+}
 
 // FilterState implements authz.FilterState.
 func (q *query) FilterState(key string) (string, bool) {
