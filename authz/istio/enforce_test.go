@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"sigs.k8s.io/yaml"
+
+	"github.com/gowaypoint/gowaypoint/authz/internal/fixture"
 )
 
 // meshFile is a mesh as the fixtures write it.
@@ -86,13 +88,7 @@ func TestWhoEnforces(t *testing.T) {
 				out.WriteString("\n-- answer --\n" + strings.TrimSuffix(answer(e), "\n"))
 			}
 			out.WriteString("\n")
-			if *update {
-				if err := os.WriteFile(file, []byte(out.String()), 0o600); err != nil {
-					t.Fatal(err)
-				}
-			} else if out.String() != string(raw) {
-				t.Error(firstDifference(out.String(), string(raw)))
-			}
+			fixture.Check(t, file, string(raw), out.String())
 		})
 	}
 	if ran < len(files) {

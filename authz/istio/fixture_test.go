@@ -3,10 +3,7 @@ package istio
 import (
 	"bytes"
 	"encoding/json"
-	"flag"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -15,9 +12,9 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 	securityv1beta1 "istio.io/api/security/v1beta1"
 	"sigs.k8s.io/yaml"
-)
 
-var update = flag.Bool("update", false, "rewrite the expected output in testdata")
+	"github.com/gowaypoint/gowaypoint/authz/internal/fixture"
+)
 
 // settings of a fixture's target, over those that all have.
 type settings struct {
@@ -67,48 +64,32 @@ func (s settings) target(t *testing.T) Target {
 // Each fixture begins with prose. Section `target` holds settings and `policies` a YAML stream of AuthorizationPolicy and
 // RequestAuthentication objects; `http`, `tcp` and `jwt` are the expected output.
 func TestFixtures(t *testing.T) {
-	files, err := filepath.Glob("testdata/*.txt")
-	if err != nil || len(files) == 0 {
-		t.Fatal("no fixtures", err)
-	}
-	for _, file := range files {
-		t.Run(filepath.Base(file), func(t *testing.T) {
-			raw, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
+	fixture.Run(t, "testdata/*.txt", func(t *testing.T, text string) string {
+		prose, sections := fixture.Parse(text)
+		var s settings
+		if err := yaml.UnmarshalStrict([]byte(sections["target"]), &s); err != nil {
+			t.Fatal(err)
+		}
+		tgt := s.target(t)
+		policies, authentications := readPolicies(t, sections["policies"])
+		var out strings.Builder
+		out.WriteString(prose)
+		if sections["target"] != "" {
+			out.WriteString("-- target --\n" + sections["target"])
+		}
+		out.WriteString("-- policies --\n" + sections["policies"])
+		if len(policies) > 0 {
+			for _, layer := range []string{"http", "tcp"} {
+				tgt.TCP = layer == "tcp"
+				fmt.Fprintf(&out, "-- %s --\n%s", layer, render(t, policies, tgt))
 			}
-			prose, sections := parse(string(raw))
-			var s settings
-			if err := yaml.UnmarshalStrict([]byte(sections["target"]), &s); err != nil {
-				t.Fatal(err)
-			}
-			tgt := s.target(t)
-			policies, authentications := readPolicies(t, sections["policies"])
-			var out strings.Builder
-			out.WriteString(prose)
-			if sections["target"] != "" {
-				out.WriteString("-- target --\n" + sections["target"])
-			}
-			out.WriteString("-- policies --\n" + sections["policies"])
-			if len(policies) > 0 {
-				for _, layer := range []string{"http", "tcp"} {
-					tgt.TCP = layer == "tcp"
-					fmt.Fprintf(&out, "-- %s --\n%s", layer, render(t, policies, tgt))
-				}
-			}
-			if len(authentications) > 0 {
-				tgt.TCP = false
-				fmt.Fprintf(&out, "-- jwt --\n%s", renderJWT(t, authentications, tgt))
-			}
-			if *update {
-				if err := os.WriteFile(file, []byte(out.String()), 0o600); err != nil {
-					t.Fatal(err)
-				}
-			} else if out.String() != string(raw) {
-				t.Error(firstDifference(out.String(), string(raw)))
-			}
-		})
-	}
+		}
+		if len(authentications) > 0 {
+			tgt.TCP = false
+			fmt.Fprintf(&out, "-- jwt --\n%s", renderJWT(t, authentications, tgt))
+		}
+		return out.String()
+	})
 }
 
 // render compiles, and checks that what comes out can be decided with.
@@ -174,33 +155,6 @@ func writeFilter(t *testing.T, out *strings.Builder, name string, config *anypb.
 		t.Fatal(err)
 	}
 	out.WriteString(name + " " + pretty.String() + "\n")
-}
-
-// firstDifference shows where two long texts part. -update and git diff show the rest.
-func firstDifference(got, want string) string {
-	g, w := strings.Split(got, "\n"), strings.Split(want, "\n")
-	i := 0
-	for i < min(len(g), len(w)) && g[i] == w[i] {
-		i++
-	}
-	context := func(lines []string) string { return strings.Join(lines[max(i-5, 0):min(i+10, len(lines))], "\n") }
-	return fmt.Sprintf("line %d: got:\n%s\n\nwant:\n%s", i+1, context(g), context(w))
-}
-
-func parse(text string) (prose string, sections map[string]string) {
-	sections, current := map[string]string{}, ""
-	for line := range strings.Lines(text) {
-		if name, ok := strings.CutPrefix(strings.TrimSpace(line), "-- "); ok && strings.HasSuffix(name, " --") {
-			current = strings.TrimSuffix(name, " --")
-			continue
-		}
-		if current == "" {
-			prose += line
-			continue
-		}
-		sections[current] += line
-	}
-	return prose, sections
 }
 
 func readPolicies(t testing.TB, text string) (policies []Policy, authentications []RequestAuthentication) {

@@ -7,6 +7,8 @@ import (
 
 	"google.golang.org/protobuf/proto"
 	securityv1beta1 "istio.io/api/security/v1beta1"
+
+	"github.com/gowaypoint/gowaypoint/authz/internal/fixture"
 )
 
 // Whatever a policy holds, the package answers: with an error, or with rules that package rbac takes. Seeds are the
@@ -21,7 +23,7 @@ func FuzzCompile(f *testing.F) {
 		if err != nil {
 			f.Fatal(err)
 		}
-		_, sections := parse(string(raw))
+		_, sections := fixture.Parse(string(raw))
 		policies, _ := readPolicies(f, sections["policies"])
 		for i := range policies {
 			wire, err := proto.Marshal(policies[i].Spec)

@@ -1,11 +1,8 @@
 package rbac
 
 import (
-	"flag"
 	"fmt"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -19,9 +16,8 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/gowaypoint/gowaypoint/authz"
+	"github.com/gowaypoint/gowaypoint/authz/internal/fixture"
 )
-
-var update = flag.Bool("update", false, "rewrite the expected output in testdata")
 
 // TestFixtures runs testdata/*.txt. A fixture is prose, with blocks that begin at the first column and go on indented:
 //
@@ -33,26 +29,9 @@ var update = flag.Bool("update", false, "rewrite the expected output in testdata
 //
 // The "=>" blocks are written by go test -update; read the diff before committing it.
 func TestFixtures(t *testing.T) {
-	files, err := filepath.Glob("testdata/*.txt")
-	if err != nil || len(files) == 0 {
-		t.Fatalf("no fixtures: %v", err)
-	}
-	for _, file := range files {
-		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) {
-			text, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			got := runFixture(t, string(text))
-			if *update {
-				if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
-					t.Fatal(err)
-				}
-			} else if got != string(text) {
-				t.Errorf("%s differs; with what came out it would be:\n%s", file, got)
-			}
-		})
-	}
+	fixture.Run(t, "testdata/*.txt", func(t *testing.T, text string) string {
+		return runFixture(t, text)
+	})
 }
 
 // runFixture returns the fixture with its "=>" blocks as they come out now.

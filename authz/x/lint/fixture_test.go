@@ -2,7 +2,6 @@ package lint_test
 
 import (
 	"errors"
-	"flag"
 	"fmt"
 	"io/fs"
 	"os"
@@ -11,12 +10,11 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/gowaypoint/gowaypoint/authz/internal/fixture"
 	"github.com/gowaypoint/gowaypoint/authz/istio"
 	"github.com/gowaypoint/gowaypoint/authz/x/lint"
 	"github.com/gowaypoint/gowaypoint/authz/x/manifest"
 )
-
-var update = flag.Bool("update", false, "rewrite the expected output in testdata")
 
 // Every rule has a fixture of its name: prose, the input that has the mistake (`bad`), what is said of it (`findings`), and the
 // input without (`good`), of which the rule says nothing.
@@ -43,7 +41,7 @@ func TestRules(t *testing.T) {
 
 func testRule(t *testing.T, id, file, raw string) {
 	t.Helper()
-	prose, sections := parse(raw)
+	prose, sections := fixture.Parse(raw)
 	bad, good := check(t, "bad.yaml", sections["bad"]), check(t, "good.yaml", sections["good"])
 	has := func(f lint.Finding) bool { return f.Rule == id }
 	if !slices.ContainsFunc(bad, has) {
@@ -55,13 +53,7 @@ func testRule(t *testing.T, id, file, raw string) {
 		}
 	}
 	got := prose + "-- bad --\n" + sections["bad"] + "-- findings --\n" + render(bad) + "-- good --\n" + sections["good"]
-	if *update {
-		if err := os.WriteFile(file, []byte(got), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	} else if got != raw {
-		t.Errorf("got:\n%s\nwant:\n%s", got, raw)
-	}
+	fixture.Check(t, file, raw, got)
 }
 
 // Every rule has its line in the documentation.
@@ -89,27 +81,11 @@ func TestTraps(t *testing.T) {
 
 // A corpus of policies that do what they say: nothing is found, save what stands in section `findings` with the reason.
 func TestGoodPolicies(t *testing.T) {
-	files, err := filepath.Glob("testdata/good/*.txt")
-	if err != nil || len(files) == 0 {
-		t.Fatal("no fixtures", err)
-	}
-	for _, file := range files {
-		t.Run(filepath.Base(file), func(t *testing.T) {
-			raw, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			prose, sections := parse(string(raw))
-			got := prose + "-- policies --\n" + sections["policies"] + "-- findings --\n" + render(check(t, "good.yaml", sections["policies"]))
-			if *update {
-				if err := os.WriteFile(file, []byte(got), 0o600); err != nil {
-					t.Fatal(err)
-				}
-			} else if got != string(raw) {
-				t.Errorf("got:\n%s\nwant:\n%s", got, raw)
-			}
-		})
-	}
+	fixture.Run(t, "testdata/good/*.txt", func(t *testing.T, text string) string {
+		prose, sections := fixture.Parse(text)
+		got := prose + "-- policies --\n" + sections["policies"] + "-- findings --\n" + render(check(t, "good.yaml", sections["policies"]))
+		return got
+	})
 }
 
 func check(t *testing.T, name, text string) []lint.Finding {
@@ -127,21 +103,4 @@ func render(findings []lint.Finding) string {
 		b.WriteString(f.String() + "\n")
 	}
 	return b.String()
-}
-
-func parse(text string) (prose string, sections map[string]string) {
-	sections, current := map[string]string{}, ""
-	for line := range strings.Lines(text) {
-		if name, ok := strings.CutPrefix(strings.TrimSpace(line), "-- "); ok && strings.HasSuffix(name, " --") {
-			current = strings.TrimSuffix(name, " --")
-			sections[current] = ""
-			continue
-		}
-		if current == "" {
-			prose += line
-			continue
-		}
-		sections[current] += line
-	}
-	return prose, sections
 }

@@ -1,74 +1,55 @@
 package manifest
 
 import (
-	"flag"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
 	"google.golang.org/protobuf/encoding/protojson"
-)
 
-var update = flag.Bool("update", false, "rewrite the expected output in testdata")
+	"github.com/gowaypoint/gowaypoint/authz/internal/fixture"
+)
 
 // Each fixture begins with prose. Then come cases: the files of one input as sections `-- name --`, and after `-- result --` the
 // errors, or what the set is. A line `-- case: … --` begins the next one.
 func TestFixtures(t *testing.T) {
-	files, err := filepath.Glob("testdata/*.txt")
-	if err != nil || len(files) == 0 {
-		t.Fatal("no fixtures", err)
-	}
-	for _, file := range files {
-		t.Run(filepath.Base(file), func(t *testing.T) {
-			raw, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
+	fixture.Run(t, "testdata/*.txt", func(t *testing.T, text string) string {
+		var out strings.Builder
+		var sources []Source
+		skipping := false
+		finish := func() {
+			if sources != nil {
+				out.WriteString("-- result --\n" + result(sources))
 			}
-			var out strings.Builder
-			var sources []Source
-			skipping := false
-			finish := func() {
-				if sources != nil {
-					out.WriteString("-- result --\n" + result(sources))
-				}
-				sources = nil
-			}
-			for line := range strings.Lines(string(raw)) {
-				name, ok := strings.CutPrefix(line, "-- ")
-				name, end := strings.CutSuffix(name, " --\n")
-				switch {
-				case !ok || !end:
-					if skipping {
-						continue
-					}
-					if len(sources) > 0 {
-						s := &sources[len(sources)-1]
-						s.Data = append(s.Data, line...)
-					}
-				case name == "result":
-					skipping = true
+			sources = nil
+		}
+		for line := range strings.Lines(text) {
+			name, ok := strings.CutPrefix(line, "-- ")
+			name, end := strings.CutSuffix(name, " --\n")
+			switch {
+			case !ok || !end:
+				if skipping {
 					continue
-				case strings.HasPrefix(name, "case"):
-					finish()
-					skipping = false
-				default:
-					skipping = false
-					sources = append(sources, Source{Name: name, Data: []byte{}})
 				}
-				out.WriteString(line)
-			}
-			finish()
-			if *update {
-				if err := os.WriteFile(file, []byte(out.String()), 0o600); err != nil {
-					t.Fatal(err)
+				if len(sources) > 0 {
+					s := &sources[len(sources)-1]
+					s.Data = append(s.Data, line...)
 				}
-			} else if out.String() != string(raw) {
-				t.Errorf("got:\n%s\nwant:\n%s", out.String(), raw)
+			case name == "result":
+				skipping = true
+				continue
+			case strings.HasPrefix(name, "case"):
+				finish()
+				skipping = false
+			default:
+				skipping = false
+				sources = append(sources, Source{Name: name, Data: []byte{}})
 			}
-		})
-	}
+			out.WriteString(line)
+		}
+		finish()
+		return out.String()
+	})
 }
 
 func result(sources []Source) string {
