@@ -268,6 +268,25 @@ func TestTunnelClose(t *testing.T) {
 		}
 		eventually(t, "the stream has ended", func() bool { return client.ActiveStreams() == 0 })
 	})
+	t.Run("the peer has sent what nobody reads", func(t *testing.T) {
+		_, client := pair(t, Options{}, Options{}, func(s *Stream) {
+			readHead(t, s)
+			_ = s.WriteHead(ok(), false)
+			_ = s.Await() // the bytes are there
+			_, _ = s.Write([]byte("last words"))
+			_ = s.Tunnel().Close()
+		})
+		s := open(t, client, connectHead(), false)
+		s.OnReset(func(e *message.ResetError) { t.Error("a reset, which may overtake the last words:", e) })
+		readHead(t, s)
+		if _, err := s.Write([]byte("more")); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "the stream has ended", func() bool { return client.ActiveStreams() == 0 })
+		if b, err := io.ReadAll(s); string(b) != "last words" || err != nil {
+			t.Errorf("%q, %v", b, err)
+		}
+	})
 	t.Run("the peer does not end", func(t *testing.T) {
 		reset := make(chan *message.ResetError, 1)
 		got := make(chan string, 1)

@@ -314,7 +314,7 @@ func (c *Conn) admit(s *Stream, frame, data int, end bool) (bool, error) {
 	case c.client && s.isHead && data > 0:
 		return false, c.streamError(s, message.ProtocolError, "the response to HEAD has a body")
 	case closed && data > 0:
-		s.Reset(message.Cancel) // a tunnel that this side has closed, as TCP
+		s.Reset(message.NoError) // a tunnel that this side has closed; see tunnel.Close
 		return false, nil
 	}
 	if credit > 0 {

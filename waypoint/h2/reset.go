@@ -145,8 +145,8 @@ func (t *tunnel) Buffered() (n int, complete bool)    { return (*Stream)(t).Buff
 // gives an orphaned TCP connection longer (60 s), but there it costs no one else a stream.
 const linger = time.Second
 
-// Close ends both directions. As in TCP, the peer sees the end after everything that was written, and a reset if it goes on
-// sending, or does not end its side within a second.
+// Close ends both directions. The peer sees the end after everything that was written. If it goes on sending, or does not end
+// its side within a second, it is reset as in TCP; but what it sent and nobody reads does not cost it the bytes that it was sent.
 func (t *tunnel) Close() error {
 	s := (*Stream)(t)
 	r := &s.recv
@@ -167,7 +167,7 @@ func (t *tunnel) Close() error {
 	switch {
 	case s.closed.Load()&closedBoth == closedBoth:
 	case unread > 0:
-		s.Reset(message.Cancel)
+		s.Reset(message.NoError) // "stop sending" (RFC 9113, 8.1); another code may make the peer throw away what was written
 	default:
 		time.AfterFunc(linger, func() { s.Reset(message.Cancel) })
 	}
