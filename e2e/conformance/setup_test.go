@@ -128,10 +128,13 @@ func pipe(c *net.TCPConn, tunnel message.Conn) {
 			_ = c.CloseWrite() // the peer may have gone
 		}
 	}()
-	if _, err := io.Copy(tunnel, c); err != nil {
-		tunnel.Reset(message.Cancel)
-	} else {
+	_, err := io.Copy(tunnel, c)
+	var reset *message.ResetError
+	switch {
+	case err == nil:
 		_ = tunnel.CloseWrite() // as above
+	case !errors.As(err, &reset): // what the peer wants no more of does not end the other direction
+		tunnel.Reset(message.Cancel)
 	}
 	<-done
 	_ = c.Close() // both ways have ended
