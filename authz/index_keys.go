@@ -358,14 +358,10 @@ func markedIn(literal, mark string, endsValue bool) (string, bool) {
 
 func (x *keyReader) template(t *Template) []condition {
 	a := attribute{kind: ofPath}
-	if len(t.head) == 1 && !t.rest && t.tail == "" && t.head[0] != oneSegment {
+	if len(t.head) == 1 && !t.rest && t.tail == "" {
 		return x.key(a, isExactly, t.head[0])
 	}
-	var all []condition
-	if t.head[0] != oneSegment {
-		all = x.textKey(a, beginsWith, t.head[0])
-	}
-	return append(all, x.textKey(a, endsWith, t.tail)...)
+	return append(x.textKey(a, beginsWith, t.head[0]), x.textKey(a, endsWith, t.tail)...) // the head begins with a slash, always
 }
 
 // value reads a test of a metadata value. The attribute has a string for its value, or the strings of a list, so a test of an
