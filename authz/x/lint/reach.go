@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 
 	"github.com/gowaypoint/gowaypoint/authz"
 	"github.com/gowaypoint/gowaypoint/authz/istio"
@@ -191,18 +192,22 @@ func (l *linter) perhapsShadowed(p *policy, rule int, gone func(*policy, int) bo
 func (l *linter) companyOf(p *policy) *company {
 	c := &company{}
 	var same []istio.Policy
-	key, alternatives := "", 0
+	var indexes []byte
+	alternatives := 0
 	for i, o := range l.policies {
 		if o != p && (o.action() != p.action() || o.dryRun != p.dryRun || !sameScope(p, o)) {
 			continue
 		}
+		if alternatives += len(o.alternatives); alternatives > maxCompared {
+			return nil // at once: of thousands of policies each asks
+		}
 		c.policies, same = append(c.policies, o), append(same, o.Policy.Policy)
-		key += fmt.Sprint(i, " ")
-		alternatives += len(o.alternatives)
+		indexes = strconv.AppendInt(append(indexes, ' '), int64(i), 10)
 	}
-	if alternatives < 2 || alternatives > maxCompared {
+	if alternatives < 2 {
 		return nil
 	}
+	key := string(indexes)
 	if known, ok := l.companies[key]; ok {
 		return known
 	}
