@@ -126,6 +126,11 @@ func (r *diffRun) targets() ([]string, error) {
 		}
 	}
 	if len(out) == 0 {
+		for _, set := range r.sets {
+			if len(set.Policies) == 0 && (len(set.Chains) > 0 || len(r.sets[0].Policies)+len(r.sets[1].Policies) == 0) {
+				return nil, noPolicies(set, "diff")
+			}
+		}
 		return nil, errors.New("no policy of either input names a Service, ServiceEntry or Gateway in targetRefs, so no waypoint enforces any: " +
 			"say with --for what to compare for, such as --for Service/default/helloworld")
 	}

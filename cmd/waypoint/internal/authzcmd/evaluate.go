@@ -275,6 +275,7 @@ func (s *subject) unknownPort(port uint16) []string {
 // missing names the attributes that policies ask about and that were not given.
 func (q *question) missing(c *cobra.Command, x *authz.ChainExplanation) []string {
 	var names, flags []string
+	unknown := false
 	note := func(e *authz.Explanation) {
 		if e == nil {
 			return
@@ -286,6 +287,7 @@ func (q *question) missing(c *cobra.Command, x *authz.ChainExplanation) []string
 				continue
 			}
 			names, flags = append(names, attribute(v.Attribute)), append(flags, flag)
+			unknown = unknown || v.Value == "unknown"
 		}
 	}
 	for i := range x.Stages {
@@ -295,7 +297,11 @@ func (q *question) missing(c *cobra.Command, x *authz.ChainExplanation) []string
 	if len(names) == 0 {
 		return nil
 	}
-	return []string{fmt.Sprintf("policies look at the %s, not given here (%s): the verdict is that of a request without", strings.Join(names, ", "), strings.Join(flags, ", "))}
+	text := fmt.Sprintf("policies look at the %s, not given here (%s): the verdict is that of a request without", strings.Join(names, ", "), strings.Join(flags, ", "))
+	if unknown {
+		text += "; an address or a port that is not known matches no ALLOW, and every DENY"
+	}
+	return []string{text}
 }
 
 // notCounted names the policies that were read and that nobody would expect to be passed over.

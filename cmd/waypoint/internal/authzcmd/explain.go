@@ -273,6 +273,8 @@ func writeReasons(w io.Writer, reasons []reason, matched bool, indent string) {
 		switch {
 		case !matched:
 			fmt.Fprintf(w, "%s%s is %s, wanted %s", indent, r.Attribute, r.Got, r.Wanted)
+		case r.Got == notKnown:
+			fmt.Fprintf(w, "%s%s is %s and may be %s, which is enough for a policy that does not allow", indent, r.Attribute, r.Got, r.Wanted)
 		case r.Got == r.Wanted:
 			fmt.Fprintf(w, "%s%s is %s", indent, r.Attribute, r.Got)
 		case strings.HasPrefix(r.Wanted, "not "):

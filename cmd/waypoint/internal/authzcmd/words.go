@@ -159,6 +159,15 @@ func identity(kind, value string) string {
 
 // got is what there was. The scheme of an identity is left out, as in policies.
 func got(name, text string) string {
+	if value, uncertain := strings.CutSuffix(text, " (not one certain value)"); uncertain {
+		switch {
+		case value == "unknown":
+			return notKnown
+		case strings.Contains(value, " and "):
+			return value + " (every value counts)"
+		}
+		return value + " (which can be read in two ways)"
+	}
 	switch {
 	case name == "filter state "+authz.PeerPrincipal && text == "absent":
 		return "none (a client without identity)"
@@ -169,6 +178,9 @@ func got(name, text string) string {
 	}
 	return text
 }
+
+// notKnown is an attribute that was not given and that every request has. An ALLOW does not match it, a DENY does.
+const notKnown = "not known"
 
 // flagOf is the flag that gives an attribute, "" for those that are always there.
 func flagOf(name string) string {
