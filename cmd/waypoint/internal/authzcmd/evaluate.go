@@ -22,7 +22,8 @@ type question struct {
 	subjectFlags
 	requestFlags
 	output  string
-	nearest int // rules to explain in each step, 0 for all
+	nearest int  // rules to explain in each step, 0 for all
+	chosen  bool // nearest was asked for, and so counts for small sets too
 	set     *manifest.Set
 	subject *subject
 }
@@ -32,7 +33,7 @@ func (q *question) flags(c *cobra.Command) {
 	q.subjectFlags.flags(c)
 	q.requestFlags.flags(c)
 	c.Flags().StringVarP(&q.output, "output", "o", "text", "text or json")
-	c.Flags().IntVar(&q.nearest, "nearest", fewNearest, "rules to explain in a step of more than 20: those that match, then those that come nearest; 0 for all")
+	c.Flags().IntVar(&q.nearest, "nearest", fewNearest, "rules to explain in each step: those that match, then those that come nearest; 0 for all; by default all of up to 20")
 }
 
 // A step with more rules than anybody would read is cut down to a few.
@@ -47,7 +48,7 @@ func (q *question) rulesShown() int {
 	for i := range q.subject.chain {
 		most = max(most, q.subject.chain[i].Shadow.Len(), q.subject.chain[i].Enforced.Len())
 	}
-	if q.nearest == 0 || most <= manyRules {
+	if q.nearest == 0 || most <= manyRules && !q.chosen {
 		return math.MaxInt
 	}
 	return q.nearest
@@ -58,6 +59,7 @@ func (q *question) answer(c *cobra.Command) (*result, error) {
 	if q.output != "text" && q.output != "json" {
 		return nil, fmt.Errorf("--output: %q; want text or json", q.output)
 	}
+	q.chosen = c.Flags().Changed("nearest")
 	if q.nearest < 0 {
 		return nil, fmt.Errorf("--nearest: %d; want 1 at least, or 0 for all", q.nearest)
 	}
