@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"testing"
 	"time"
@@ -15,6 +16,7 @@ import (
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 )
 
@@ -114,5 +116,45 @@ func TestEmptyLineDoesNotPickTheTCPChain(t *testing.T) {
 	defer func() { _ = resp.Body.Close() }()
 	if resp.StatusCode != http.StatusForbidden || resp.Header.Get("Server") != "istio-envoy" {
 		t.Errorf("%d, %q: not the HTTP chain", resp.StatusCode, resp.Header.Get("Server"))
+	}
+}
+
+// A head that takes longer than request_headers_timeout ends the connection; the time between two requests does not count.
+func TestSlowHead(t *testing.T) {
+	const timeout = 300 * time.Millisecond
+	m := sampleMesh(t, withoutPolicy, editHTTP(func(h *hcmv3.HttpConnectionManager) {
+		h.RequestHeadersTimeout = durationpb.New(timeout)
+	}))
+	m.helloPods()
+	m.start(waypoint.Drain{Grace: 100 * time.Millisecond})
+	conn, err := m.client("sleep").tunnel(httpVIP)
+	must(t, err)
+	r := bufio.NewReader(conn)
+	for range 2 {
+		fmt.Fprint(conn, "GET /hello HTTP/1.1\r\nHost: a\r\n\r\n")
+		resp, err := http.ReadResponse(r, nil)
+		must(t, err)
+		_, err = io.Copy(io.Discard, resp.Body)
+		_ = resp.Body.Close()
+		must(t, err)
+		time.Sleep(2 * timeout)
+	}
+	fmt.Fprint(conn, "GET /hello HTTP/1.1\r\nHost: a\r\nX: ")
+	ended := make(chan error, 1)
+	go func() { _, err := r.ReadByte(); ended <- err }()
+	patience := time.After(10 * time.Second)
+	for {
+		select {
+		case err := <-ended:
+			var reset *message.ResetError
+			if !errors.As(err, &reset) || reset.Lost {
+				t.Errorf("it ended with %v, want a reset", err)
+			}
+			return
+		case <-time.After(timeout / 10):
+			fmt.Fprint(conn, "a") // there is always a little more
+		case <-patience:
+			t.Fatal("it goes on for ever")
+		}
 	}
 }

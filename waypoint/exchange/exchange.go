@@ -110,7 +110,7 @@ func (env *Env) serve(down message.Stream, conn *filter.Conn, chain *program.Cha
 // run is the request from its head to its record. It returns what takes over when the request opened a tunnel, so that a
 // tunnel that stays open for hours does not hold the exchange's memory.
 func (e *exchange) run() (tunnel func()) {
-	end, err := e.down.ReadHead(&e.req)
+	end, err := e.readHead()
 	if err != nil && message.AsMalformed(err) == nil {
 		return nil // nobody there: no exchange took place
 	}

@@ -7,6 +7,7 @@ import (
 	"github.com/gowaypoint/gowaypoint/telemetry"
 	"github.com/gowaypoint/gowaypoint/waypoint/cluster"
 	"github.com/gowaypoint/gowaypoint/waypoint/filter"
+	"github.com/gowaypoint/gowaypoint/waypoint/message"
 )
 
 // touch notes that something moved, for the idle timeout.
@@ -14,6 +15,17 @@ func (e *exchange) touch() {
 	if e.watched {
 		e.moved.Store(time.Now().UnixNano())
 	}
+}
+
+// readHead waits for the request's head, at most for request_headers_timeout from its first byte on (istiod sets none). Envoy answers
+// a head that takes longer with 408; here the connection is reset, since the engine that waits for the rest is the one to answer.
+func (e *exchange) readHead() (end bool, err error) {
+	if d := e.http.RequestHeadersTimeout; d > 0 {
+		down := e.down
+		t := time.AfterFunc(d, func() { down.Reset(message.Cancel) })
+		defer t.Stop()
+	}
+	return e.down.ReadHead(&e.req)
 }
 
 // watch runs the timeouts that bound a stream from the client's side: stream_idle_timeout (the route's idle_timeout in its
