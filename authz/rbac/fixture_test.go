@@ -29,9 +29,7 @@ import (
 //
 // The "=>" blocks are written by go test -update; read the diff before committing it.
 func TestFixtures(t *testing.T) {
-	fixture.Run(t, "testdata/*.txt", func(t *testing.T, text string) string {
-		return runFixture(t, text)
-	})
+	fixture.Run(t, "testdata/*.txt", runFixture)
 }
 
 // runFixture returns the fixture with its "=>" blocks as they come out now.
