@@ -281,12 +281,15 @@ func (c *Conn) serve(s *Stream, run func()) {
 		if p == nil && !s.left() {
 			return // parked
 		}
+		if p != nil {
+			// A request that brings the process down would take everyone else's with it. Logged before the stream counts as
+			// finished: who waits for that finds it reset soon after.
+			c.opts.Logger.Error("h2: a handler panicked", "stream", s.id, "panic", p, "stack", string(debug.Stack()))
+		}
 		c.mu.Lock()
 		c.handlers--
 		c.mu.Unlock()
 		if p != nil {
-			// A request that brings the process down would take everyone else's with it.
-			c.opts.Logger.Error("h2: a handler panicked", "stream", s.id, "panic", p, "stack", string(debug.Stack()))
 			s.Reset(message.InternalError)
 			return
 		}
