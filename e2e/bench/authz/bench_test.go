@@ -79,16 +79,12 @@ func BenchmarkTarget(b *testing.B) {
 	b.Run("compile/set=exact-10000x10", func(b *testing.B) {
 		before := heap()
 		var set *authz.PolicySet
-		runtime.LockOSThread()
-		defer runtime.UnlockOSThread()
-		began := processorTime(b, unix.RUSAGE_THREAD)
 		measure(b, func() {
 			var err error
 			if set, err = rbac.Compile(exactRules); err != nil {
 				b.Fatal(err)
 			}
 		})
-		b.ReportMetric((processorTime(b, unix.RUSAGE_THREAD)-began).Seconds()*1e9/float64(b.N), ThreadUnit)
 		b.ReportMetric(float64(heap())-float64(before), "heap-bytes")
 		runtime.KeepAlive(set)
 		runtime.KeepAlive(exactRules)
@@ -101,17 +97,17 @@ func measure(b *testing.B, run func()) {
 	runtime.GC() // of what came before
 	b.ReportAllocs()
 	b.ResetTimer()
-	began := processorTime(b, unix.RUSAGE_SELF)
+	began := processorTime(b)
 	for b.Loop() {
 		run()
 	}
-	b.ReportMetric((processorTime(b, unix.RUSAGE_SELF)-began).Seconds()*1e9/float64(b.N), CPUUnit)
+	b.ReportMetric((processorTime(b)-began).Seconds()*1e9/float64(b.N), CPUUnit)
 }
 
-// processorTime is that of this process or thread, user and system.
-func processorTime(b *testing.B, of int) time.Duration {
+// processorTime is that of this process, user and system.
+func processorTime(b *testing.B) time.Duration {
 	var u unix.Rusage
-	if err := unix.Getrusage(of, &u); err != nil {
+	if err := unix.Getrusage(unix.RUSAGE_SELF, &u); err != nil {
 		b.Fatal(err)
 	}
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
