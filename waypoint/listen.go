@@ -7,7 +7,6 @@ import (
 	"net"
 	"net/netip"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -168,7 +167,7 @@ func (s *Server) opened(a netip.AddrPort, c *hbone.Conn) {
 	remote := addrPort(c.Remote)
 	h.info = filter.Conn{
 		ID: s.connID.Add(1), Local: addrPort(c.Local), Remote: remote,
-		RequestedServerName: strings.ToLower(h.peer.SNI), // a policy on it, and the log, see it as Envoy has it
+		RequestedServerName: lowerName(h.peer.SNI), // a policy on it, and the log, see it as Envoy has it
 		TLS:                 true, PeerURISAN: h.peer.URISAN, LocalURISAN: h.peer.LocalURISAN, PeerSubject: h.peer.Subject,
 		PeerDNSSANs: h.peer.DNSSANs, PeerCertHash: h.peer.Fingerprint, Handshake: &telemetry.TLS{State: &c.TLS},
 	}
@@ -257,4 +256,16 @@ func (p *ports) addresses() []net.Addr {
 		out = append(out, b.listener.Addr())
 	}
 	return out
+}
+
+// lowerName puts the ASCII letters of a server name in lower case, as Envoy does, and leaves every other byte alone: with Unicode's
+// rules the Kelvin sign is a k, and a client could send a name that a policy takes for another.
+func lowerName(name string) string {
+	b := []byte(name)
+	for i, c := range b {
+		if 'A' <= c && c <= 'Z' {
+			b[i] = c + ('a' - 'A')
+		}
+	}
+	return string(b)
 }
